@@ -1,0 +1,1 @@
+"""Takes on disk: read and write recordings, offline."""

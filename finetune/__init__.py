@@ -1,0 +1,1 @@
+"""How the model learns to write keyframe text; empty until the training issue lands."""

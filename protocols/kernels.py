@@ -1,0 +1,132 @@
+"""The numeric loops of a frame, compiled by numba: sample a track, decay a cut, keep the rules.
+
+Signatures are eager, so importing this module compiles it (about half a second); inputs are declared read-only, the
+output comes last, nothing is allocated. Each kernel's plain Python self is its `.py_func`. No `cache=True`: it gave
+stale results after an edit in a called file. The GIL is kept: releasing and retaking it costs more than the loop.
+"""
+
+import numba
+from numba import types
+
+from kff_live.protocols import easing as _easing
+from kff_live.protocols.channels import COUNT, INDEX
+
+_F4 = types.Array(types.float32, 1, "C", readonly=True)
+_F8 = types.Array(types.float64, 1, "C", readonly=True)
+_I1 = types.Array(types.int8, 1, "C", readonly=True)
+_F4_2D = types.Array(types.float32, 2, "C", readonly=True)
+_OUT = types.Array(types.float32, 1, "C")
+_TRACK = (_F8, _F8, _I1, _F4_2D)
+
+_N = COUNT
+_MOUTH_CLOSE, _JAW_OPEN = INDEX["MouthClose"], INDEX["JawOpen"]
+_BLINK_LEFT, _BLINK_RIGHT = INDEX["EyeBlinkLeft"], INDEX["EyeBlinkRight"]
+_WIDE_LEFT, _WIDE_RIGHT = INDEX["EyeWideLeft"], INDEX["EyeWideRight"]
+
+_FIT_POINTS = 16
+_FIT_HALVINGS = 7
+_VELOCITY_STEP = 1e-3
+"""Seconds of the forward difference that measures a velocity."""
+
+ease = numba.njit(types.float64(types.int64, types.float64))(_easing.ease)
+
+
+@numba.njit(types.int64(types.float64, *_TRACK, _F4, _OUT))
+def sample(t, begins, ways, easings, poses, start, out):  # type: ignore[no-untyped-def]
+    """The pose of a track at `t` seconds into `out`; `start` is the pose before the first key.
+
+    Returns the index of the key that the face travels to or holds, -1 before the first.
+    """
+    low, high = 0, begins.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if begins[middle] <= t:
+            low = middle + 1
+        else:
+            high = middle
+    key = low - 1
+    if key < 0:
+        for c in range(_N):
+            out[c] = start[c]
+        return key
+    share = 1.0
+    if t - begins[key] < ways[key]:
+        share = ease(easings[key], (t - begins[key]) / ways[key])
+    for c in range(_N):
+        a = start[c] if key == 0 else poses[key - 1, c]
+        out[c] = a + share * (poses[key, c] - a)
+    return key
+
+
+@numba.njit(types.float64(types.float64, types.float64, types.float64, types.float64))
+def decay(offset, velocity, span, u):  # type: ignore[no-untyped-def]
+    """What is left after `u` seconds of an offset that began with `velocity` and is gone, at rest, after `span`.
+
+    The quintic that begins with no acceleration of its own and ends with position, velocity and acceleration 0.
+    """
+    if u >= span:
+        return 0.0
+    s = u / span
+    s3 = s * s * s
+    stay = 1.0 - s3 * (10.0 - 15.0 * s + 6.0 * s * s)
+    move = s - s3 * (6.0 - 8.0 * s + 3.0 * s * s)
+    return offset * stay + velocity * span * move
+
+
+@numba.njit(types.int64(types.float64, *_TRACK, _F4, types.float64, _F4, _F4, _F4, _OUT))
+def act(t, begins, ways, easings, poses, start, since_cut, offset, velocity, span, out):  # type: ignore[no-untyped-def]
+    """`sample`, plus what is left of the last cut's offset `since_cut` seconds after it. All float32[61]."""
+    key = sample(t, begins, ways, easings, poses, start, out)
+    for c in range(_N):
+        if since_cut < span[c]:
+            out[c] += decay(offset[c], velocity[c], span[c], since_cut)
+    return key
+
+
+@numba.njit(types.void(types.float64, *_TRACK, _F4, types.float64, _F4, _F4, _OUT, _OUT, _OUT, _OUT))
+def fit_cut(  # type: ignore[no-untyped-def]
+    t, begins, ways, easings, poses, displayed, length, low, high, velocity, offset, span, work
+):
+    """Prepare a cut onto a track at its time `t`, so that position and velocity go on as they are displayed.
+
+    `velocity` comes in as the displayed one and leaves as what has to decay; `offset` and `span` are written. A
+    channel's span is `length` seconds, or the longest of its halvings for which the sum of motion and offset stays
+    within [low, high]: a value that rushes towards its limit is braked sooner instead of being clipped there.
+    """
+    sample(t + _VELOCITY_STEP, begins, ways, easings, poses, displayed, work)
+    sample(t, begins, ways, easings, poses, displayed, offset)
+    for c in range(_N):
+        velocity[c] -= (work[c] - offset[c]) / _VELOCITY_STEP
+        offset[c] = displayed[c] - offset[c]
+        span[c] = 0.0
+    trial = length
+    for attempt in range(_FIT_HALVINGS):
+        for c in range(_N):
+            if span[c] == 0.0:
+                span[c] = trial
+        for i in range(1, _FIT_POINTS):
+            u = trial * i / _FIT_POINTS
+            sample(t + u, begins, ways, easings, poses, displayed, work)
+            for c in range(_N):
+                if span[c] == trial:
+                    value = work[c] + decay(offset[c], velocity[c], trial, u)
+                    above = value > high[c] + 1e-4 and value > work[c] + 1e-4
+                    below = value < low[c] - 1e-4 and value < work[c] - 1e-4
+                    if above or below:
+                        span[c] = -trial
+        for c in range(_N):
+            if span[c] < 0.0:
+                span[c] = 0.0 if attempt < _FIT_HALVINGS - 1 else -span[c]
+        trial *= 0.5
+
+
+@numba.njit(types.void(_F4, _F4, _F4, _F4, _F4, _OUT))
+def finish(acted, gain, offset, low, high, out):  # type: ignore[no-untyped-def]
+    """The pose that is sent: rules of the mouth and lids, the subject's gain and offset, its limits. float32[61]."""
+    for c in range(_N):
+        out[c] = acted[c]
+    out[_MOUTH_CLOSE] = min(out[_MOUTH_CLOSE], max(out[_JAW_OPEN], 0.0))
+    out[_WIDE_LEFT] = min(out[_WIDE_LEFT], max(1.0 - out[_BLINK_LEFT], 0.0))
+    out[_WIDE_RIGHT] = min(out[_WIDE_RIGHT], max(1.0 - out[_BLINK_RIGHT], 0.0))
+    for c in range(_N):
+        out[c] = min(max(out[c] * gain[c] + offset[c], low[c]), high[c])

@@ -1,0 +1,265 @@
+"""The WebSocket's messages, typed: what a client may send, and what the runtime answers (docs/websocket.md)."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from kff_live.protocols.errors import DecodeError
+from kff_live.protocols.keyframe_text import KeyframeJson
+
+VERSION = 1
+"""Of this message set; `welcome` carries it. Additions keep it, changes raise it."""
+
+MAX_TEXT = 2000
+"""Characters of one `say`, and of each of its other strings."""
+
+MAX_ID = 100
+MAX_DESCRIPTIONS = 8
+MAX_KEYFRAMES = 200
+"""Keyframes of one `keyframes` message."""
+
+Mode = Literal["queue", "interrupt", "replace"]
+Release = Literal["auto", "hold"]
+
+
+class Say(msgspec.Struct, tag="say", tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    """A text to act on."""
+
+    text: str
+    id: str | None = None
+    subject: str | None = None
+    background: str = ""
+    emotion: str = ""
+    descriptions: list[str] = []
+    intensity: float = 1.0
+    mode: Mode = "queue"
+    priority: int = 5
+    source: str | None = None
+    release: Release = "auto"
+    more: bool = False
+    speech: Any = None
+
+
+class Keyframes(msgspec.Struct, tag="keyframes", tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    """Keyframes to play without the model."""
+
+    keyframes: list[KeyframeJson]
+    id: str | None = None
+    subject: str | None = None
+    intensity: float = 1.0
+    mode: Mode = "queue"
+    priority: int = 5
+    source: str | None = None
+    release: Release = "auto"
+
+
+class Stop(msgspec.Struct, tag="stop", tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    """Cut what plays, empty the queue, ease to neutral; of one subject or of all."""
+
+    subject: str | None = None
+
+
+class Subscribe(msgspec.Struct, tag="subscribe", tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    """What else this client wants to get: frames, in which form, of which subjects; whose events."""
+
+    frames: bool = False
+    format: Literal["json", "livelink"] = "json"
+    subjects: list[str] | None = None
+    events: Literal["own", "all"] = "own"
+
+
+Incoming = Say | Keyframes | Stop | Subscribe
+
+
+class Channel(msgspec.Struct):
+    """A channel as `welcome` lists it, in canonical order."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+class Welcome(msgspec.Struct, tag="welcome", tag_field="type"):
+    """First message of a connection."""
+
+    version: int
+    runtime: str
+    subjects: list[str]
+    fps: float
+    rate: str
+    model: Literal["loading", "ready", "down"]
+    channels: list[Channel]
+
+
+class Model(msgspec.Struct, tag="model", tag_field="type"):
+    """The model's state has changed."""
+
+    state: Literal["loading", "ready", "down"]
+
+
+class Accepted(msgspec.Struct, tag="accepted", tag_field="type"):
+    """The text is parsed and queued; `waiting` texts of its subject are before it."""
+
+    id: str
+    subject: str
+    waiting: int
+
+
+class Started(msgspec.Struct, tag="started", tag_field="type"):
+    """The face begins to act the utterance."""
+
+    id: str
+    subject: str
+
+
+class KeyframeEvent(msgspec.Struct, tag="keyframe", tag_field="type"):
+    """A keyframe was parsed; its pose is as acted: intensity and the face's rules applied."""
+
+    id: str
+    subject: str
+    index: int
+    keyframe: KeyframeJson
+    text: str
+    """The same keyframe as a line of compact text."""
+
+
+class Done(msgspec.Struct, tag="done", tag_field="type"):
+    """Final: acted to its end, or the next utterance has taken over after its last hold."""
+
+    id: str
+    subject: str
+    keyframes: int
+    underruns: int
+
+
+class Interrupted(msgspec.Struct, tag="interrupted", tag_field="type"):
+    """Final: cut short."""
+
+    id: str
+    subject: str
+    reason: str
+
+
+class Dropped(msgspec.Struct, tag="dropped", tag_field="type"):
+    """Final: never acted."""
+
+    id: str
+    subject: str
+    reason: str
+
+
+class Failed(msgspec.Struct, tag="failed", tag_field="type"):
+    """Final: the model gave nothing that could be acted, or its process died twice over this text."""
+
+    id: str
+    subject: str
+    reason: str
+
+
+class Error(msgspec.Struct, tag="error", tag_field="type", omit_defaults=True):
+    """What was not accepted, and why; `field` is the path of the offending field, `id` the message's own."""
+
+    code: Literal["bad-json", "bad-message", "bad-field", "unknown-subject", "too-long", "queue-full", "not-yet"]
+    message: str
+    field: str = ""
+    id: str | None = None
+
+
+class FrameMessage(msgspec.Struct, tag="frame", tag_field="type"):
+    """One frame as JSON; `values` in canonical order, five decimals."""
+
+    subject: str
+    frame: int
+    subframe: float
+    id: str | None
+    key: int
+    values: list[float]
+
+
+FinalEvent = Done | Interrupted | Dropped | Failed
+Event = Accepted | Started | KeyframeEvent | FinalEvent | Model
+"""What a sink or a client may hear about; those with an `id` concern one utterance."""
+
+
+class Refused(DecodeError):
+    """A message that is not accepted; carries the `error` to send back."""
+
+    def __init__(self, code: str, message: str, *, field: str = "", id: str | None = None) -> None:
+        super().__init__(message)
+        self.error = Error(code, message, field, id)  # type: ignore[arg-type]
+
+
+_DECODER = msgspec.json.Decoder(Incoming)
+_FIELD = " - at `$"
+
+
+def decode(data: str | bytes) -> Incoming:
+    """The message in a JSON text.
+
+    Raises:
+        Refused: not JSON, of no known type, an unknown field, or a value out of range.
+    """
+    try:
+        message: Incoming = _DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(_FIELD)
+        raise Refused("bad-message", text, field=path.strip(".`")) from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Refused("bad-json", f"not valid JSON: {error}") from None
+    check(message)
+    return message
+
+
+def decode_text(text: str) -> Incoming:
+    """The message of a WebSocket text frame: an object is JSON, anything else is text to act on."""
+    if text.lstrip().startswith("{"):
+        return decode(text)
+    message = Say(text=text)
+    check(message)
+    return message
+
+
+def check(message: Incoming) -> None:
+    """Ranges and lengths that the types do not say.
+
+    Raises:
+        Refused: the message names the field, the value and what was expected.
+    """
+    if isinstance(message, Stop | Subscribe):
+        return
+    own_id = message.id
+    if own_id is not None and not 1 <= len(own_id) <= MAX_ID:
+        raise Refused("bad-field", f"id: {len(own_id)} characters, expected 1 to {MAX_ID}", field="id")
+    if not 0.0 <= message.intensity <= 2.0:
+        raise Refused("bad-field", f"intensity: {message.intensity} is outside 0 to 2", field="intensity", id=own_id)
+    if not 0 <= message.priority <= 9:
+        raise Refused("bad-field", f"priority: {message.priority} is outside 0 to 9", field="priority", id=own_id)
+    if isinstance(message, Keyframes):
+        count = len(message.keyframes)
+        if not 1 <= count <= MAX_KEYFRAMES:
+            raise Refused(
+                "bad-field", f"keyframes: {count}, expected 1 to {MAX_KEYFRAMES}", field="keyframes", id=own_id
+            )
+        return
+    if message.speech is not None:
+        raise Refused("not-yet", "speech: the talk layer is not there yet", field="speech", id=own_id)
+    if len(message.descriptions) > MAX_DESCRIPTIONS:
+        raise Refused(
+            "bad-field",
+            f"descriptions: {len(message.descriptions)}, expected at most {MAX_DESCRIPTIONS}",
+            field="descriptions",
+            id=own_id,
+        )
+    strings = {"text": message.text, "background": message.background, "emotion": message.emotion}
+    strings |= {f"descriptions[{i}]": text for i, text in enumerate(message.descriptions)}
+    for field, value in strings.items():
+        if len(value) > MAX_TEXT:
+            raise Refused("too-long", f"{field}: {len(value)} characters, at most {MAX_TEXT}", field=field, id=own_id)
+    if not message.text.strip("\0 \t\r\n") and not message.more:
+        raise Refused("bad-field", "text: it is empty", field="text", id=own_id)
+
+
+def encode(message: msgspec.Struct) -> str:
+    """The JSON text of a message."""
+    return msgspec.json.encode(message).decode()

@@ -1,0 +1,167 @@
+"""The prompt: what the model is told, for running and for training alike.
+
+A prompt is a list of (text, is it the user's) pieces. The user's pieces are tokenised without special tokens, so
+that a chat line which contains `<|im_end|>` stays text; all structure comes from here and from the model's template.
+"""
+
+import re
+
+import msgspec
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from kff_live.protocols.errors import DecodeError
+from kff_live.protocols.keyframe_text import NAMES
+
+Prompt = list[tuple[str, bool]]
+"""Pieces in order; True marks text that came from a user."""
+
+
+class PromptInput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one answer is asked for: the text, and what is known around it."""
+
+    text: str
+    background: str = ""
+    emotion: str = ""
+    descriptions: tuple[str, ...] = ()
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One chat message: its role and its pieces."""
+
+    role: str
+    pieces: Prompt
+
+
+_SYSTEM = (
+    "You animate a face. Answer each text with keyframes, one line each: what the face shows, the time to get there "
+    "in tenths of a second, + how long it stays, then muscles with levels 1 to 10. L and R are the face's own sides. "
+    "Muscles: " + " ".join(name.word for name in NAMES) + "."
+)
+
+_EXAMPLES: tuple[tuple[str, str], ...] = (
+    ("I passed the exam!", "bright joy: 3+12 squint4 smile9 cheek7\nsoft smile: 8+6 smile4 cheek2\n"),
+    ("My dog died yesterday.", "grief: 9+20 lookdown5 frown7 browinner8 pitch-2\n"),
+    ("The table is made of wood.", "calm: 4+6 smile1\n"),
+    ("He glares at the thief.", "anger: 4+14 squint6 press5 browdown9 sneer4\n"),
+    ("A spider drops onto her hand.", "shock: 2+8 wide9 jaw6 stretch6 browinner7 browouter7\n"),
+    ("She winks with her left eye.", "wink: 2+3 blinkL10 smileL5 cheekL4\nopen again: 3+4 smileL2\n"),
+)
+"""For a model that was not trained on keyframe text; a trained one is prompted without them."""
+
+_KEYFRAMEFACE_SYSTEM = (
+    "You are a professional facial animator. Generate all 61 ARKit facial parameters for exactly one requested "
+    "semantic keyframe. The first 52 blendshapes are in [0,1], and the final 9 head/eye pose parameters are in "
+    '[-1,1]. Return strict JSON only in the form {"Keyframe_x":{...}}.'
+)
+_ORDINALS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
+
+
+def messages(request: PromptInput, *, dialect: str = "compact", examples: bool = True) -> list[list[Message]]:
+    """The chats that ask for `request`: one for `compact`, one a keyframe for `keyframeface`.
+
+    `examples` adds the few worked examples that an untrained model needs; keyframeface's own models take none.
+    """
+    if dialect == "keyframeface":
+        return [_keyframeface(request, i) for i in range(min(len(request.descriptions) or 1, len(_ORDINALS)))]
+    chat = [Message("system", [(_SYSTEM, False)])]
+    if examples:
+        for text, answer in _EXAMPLES:
+            chat += [Message("user", [(text, False)]), Message("assistant", [(answer, False)])]
+    pieces: Prompt = [(request.text, True)]
+    for title, value in (("Background", request.background), ("Emotion", request.emotion)):
+        if value:
+            pieces += [(f"\n{title}: ", False), (value, True)]
+    for description in request.descriptions:
+        pieces += [("\n- ", False), (description, True)]
+    return [[*chat, Message("user", pieces)]]
+
+
+def _keyframeface(request: PromptInput, number: int) -> list[Message]:
+    """The released KeyframeFace request for keyframe `number`, from 0 (its example.jsonl)."""
+    pieces: Prompt = [("Keyframe Description Sequence:", False)]
+    for ordinal, description in zip(_ORDINALS, request.descriptions or (request.text,), strict=False):
+        pieces += [(f"\n- Keyframe {ordinal}: ", False), (description, True)]
+    pieces += [
+        ("\n\nBackground: ", False),
+        (request.background or request.text, True),
+        ("\nEmotion: ", False),
+        (request.emotion or request.text, True),
+        (
+            f"\n\nTask Instruction: Generate the facial expression parameters for Keyframe {_ORDINALS[number]}.",
+            False,
+        ),
+    ]
+    return [Message("system", [(_KEYFRAMEFACE_SYSTEM, False)]), Message("user", pieces)]
+
+
+_MARK = "\ue000{}\ue001"
+_MARKED = re.compile("\ue000(\\d+)\ue001")
+
+
+def render(chat: list[Message], template: str, *, bos: str = "", eos: str = "") -> Prompt:
+    """The prompt of a chat through a model's Jinja template; a thinking mode is switched off.
+
+    The template sees a placeholder where the user's text goes, so no template can look into it or alter it.
+
+    Raises:
+        DecodeError: the template is not valid, or drops or doubles a piece of the user's text.
+    """
+    users: list[str] = []
+
+    def content(pieces: Prompt) -> str:
+        shown = ""
+        for text, is_user in pieces:
+            shown += _MARK.format(len(users)) if is_user else text
+            if is_user:
+                users.append(text)
+        return shown
+
+    shown = [{"role": message.role, "content": content(message.pieces)} for message in chat]
+    try:
+        text = (
+            _environment()
+            .from_string(template)
+            .render(messages=shown, add_generation_prompt=True, enable_thinking=False, bos_token=bos, eos_token=eos)
+        )
+    except TemplateError as error:
+        raise DecodeError(f"the model's chat template cannot be used: {error}") from None
+    prompt: Prompt = []
+    order = []
+    for i, piece in enumerate(_MARKED.split(text)):
+        if i % 2:
+            order.append(int(piece))
+            prompt.append((users[int(piece)], True))
+        elif piece:
+            prompt.append((piece, False))
+    if order != list(range(len(users))):
+        raise DecodeError("the model's chat template drops or reorders the text")
+    return prompt
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    # The same settings as transformers' apply_chat_template, so that both sides see one prompt.
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment.globals["raise_exception"] = raise_exception
+    return environment
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
+"""For a GGUF that carries no template."""
+
+_MARKERS = re.compile(r"<\|?[^<>\s]{0,40}\|?>|\[/?(?:INST|SYS[A-Z_]*)\]|<<?/?SYS>>?")
+
+
+def neutralise(text: str) -> str:
+    """User text for a server that only takes strings: template markers lose their brackets.
+
+    A best effort, unlike the token ids of the local engine: what a remote template makes of a text is its own.
+    """
+    return _MARKERS.sub(lambda match: match[0].strip("<>[]").replace("|", " "), text)

@@ -1,0 +1,1 @@
+"""When things happen: clocks, sockets, tasks, processes, the language model, the frame thread."""
