@@ -45,7 +45,7 @@ def _app_order() -> tuple[str, ...]:
 
 
 LIVELINK_CSV: tuple[str, ...] = _app_order()
-"""Column titles of a Live Link Face CSV, and KeyframeFace's JSON: JawRight before JawLeft, MouthRight before MouthLeft."""
+"""Titles of a Live Link Face CSV, and KeyframeFace's JSON: JawRight before JawLeft, MouthRight before MouthLeft."""
 
 ORDERS = MappingProxyType({"livelink": LIVELINK, "livelink_csv": LIVELINK_CSV, "keyframeface": LIVELINK_CSV})
 """Every known order by name."""

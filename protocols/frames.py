@@ -47,9 +47,12 @@ class FrameRate(msgspec.Struct, frozen=True):
             raise DecodeError(f"{value!r} is not a frame rate: expected more than 0 and at most 1000")
         if exact.denominator not in (1, 1001):
             ntsc = Fraction(round(exact * 1001 / 1000) * 1000, 1001)
-            if abs(ntsc - exact) < Fraction(1, 100):
+            if ntsc and abs(ntsc - exact) < Fraction(1, 100):
                 exact = ntsc
-        return cls(exact.numerator, exact.denominator)
+        try:
+            return cls(exact.numerator, exact.denominator)
+        except EncodeError as error:
+            raise DecodeError(f"{value!r} is not a frame rate: {error}") from None
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):

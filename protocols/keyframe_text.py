@@ -13,7 +13,6 @@ second of the released converter.
 The law of both: `parse(format(k)) == quantise(k)`.
 """
 
-import math
 import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -22,7 +21,17 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from kff_live.protocols.channels import CHANNELS, INDEX, LIVELINK_CSV, SHAPES, Pose, neutral, pose_from_names
+from kff_live.protocols.channels import (
+    CHANNELS,
+    HIGH,
+    INDEX,
+    LIVELINK_CSV,
+    LOW,
+    SHAPES,
+    Pose,
+    neutral,
+    pose_from_names,
+)
 from kff_live.protocols.easing import DEFAULT_EASING, EASINGS
 from kff_live.protocols.errors import DecodeError, EncodeError
 from kff_live.protocols.keyframes import EYE_ANGLES, MAX_LABEL, MAX_SECONDS, Keyframe, has_own_eye_angles
@@ -90,8 +99,11 @@ NAMES: tuple[Name, ...] = (
 """The words in canonical order, the order of their first channels."""
 
 _BY_WORD = MappingProxyType({name.word: name for name in NAMES})
-_ITEM = re.compile(r"([a-z]+)([LR]?)(-?\d+(?:\.\d{1,3})?)")
-_TIME = re.compile(r"(\d+(?:\.\d{1,3})?)(?:\+(\d+(?:\.\d{1,3})?))?")
+_ITEM = re.compile(r"([a-z]+)([LR]?)(-?[0-9]+(?:\.[0-9]{1,3})?)")
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]{1,3})?)(?:\+([0-9]+(?:\.[0-9]{1,3})?))?")
+_BRACES = re.compile(r"([{}])")
+_LIKE_JSON = re.compile(r'\{\s*"')
+_OBJECT_DECODER = msgspec.json.Decoder(dict[str, object])
 
 
 # --- quantise and format ------------------------------------------------------------------------------------------
@@ -103,7 +115,7 @@ def _round(value: float) -> float:
 
 
 def _quantised_pose(pose: Pose) -> Pose:
-    rounded = np.array([_round(value) for value in pose], np.float32)
+    rounded = np.array([_round(value) for value in np.clip(pose, LOW, HIGH)], np.float32)
     if not has_own_eye_angles(rounded):
         rounded[EYE_ANGLES] = 0.0
     return rounded
@@ -116,8 +128,8 @@ def _quantised_label(label: str) -> str:
 
 
 def quantise(keyframe: Keyframe) -> Keyframe:
-    """The nearest keyframe that compact text can carry: three decimals of a tenth, eye angles only where they are
-    the keyframe's own, a label without ':'.
+    """The nearest keyframe that compact text can carry: values in their ranges with three decimals of a tenth, eye
+    angles only where they are the keyframe's own, a label without ':'.
     """
     return Keyframe(
         _quantised_pose(keyframe.pose),
@@ -130,7 +142,7 @@ def quantise(keyframe: Keyframe) -> Keyframe:
 
 def quantise_keyframeface(keyframe: Keyframe) -> Keyframe:
     """The nearest keyframe that KeyframeFace's JSON can carry: no timing, no easing, eye angles derived."""
-    pose = np.array([_round(value) for value in keyframe.pose], np.float32)
+    pose = np.array([_round(value) for value in np.clip(keyframe.pose, LOW, HIGH)], np.float32)
     pose[EYE_ANGLES] = 0.0
     return Keyframe(pose, way=KEYFRAMEFACE_WAY, hold=KEYFRAMEFACE_HOLD)
 
@@ -149,10 +161,7 @@ def format_keyframe(keyframe: Keyframe) -> str:
     for name in NAMES:
         left = float(k.pose[name.left])
         right = left if name.right is None else float(k.pose[name.right])
-        if left == right:
-            sides = [("", left)]
-        else:
-            sides = [("L", left), ("R", right)]
+        sides = [("", left)] if left == right else [("L", left), ("R", right)]
         parts += [f"{name.word}{side}{_tenths(value)}" for side, value in sides if value]
     return (f"{k.label}: " if k.label else "") + " ".join(parts) + "\n"
 
@@ -334,88 +343,58 @@ class CompactParser:
 
 
 class KeyframeFaceParser:
-    """Incremental parser of KeyframeFace's JSON: takes every balanced object that holds a keyframe, skips prose.
+    """Incremental parser of KeyframeFace's JSON: takes every innermost object that names channels, skips all else.
 
-    Missing channels are 0 as in the released reader; values are clamped to their ranges, since the models that
-    write this dialect are not held by a grammar.
+    A keyframe's 61 values hold no braces, so its object is what lies between a `{` and the next `}`; the wrapper
+    around it, prose, and stray braces need no understanding. Missing channels are 0 as in the released reader;
+    values are clamped to their ranges, since the models that write this dialect are not held by a grammar.
     """
 
     def __init__(self) -> None:
         self.errors: list[str] = []
-        self._text = ""  # from the first candidate brace on
-        self._scanned = 0
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
+        self._text: str | None = None  # what follows the last opening brace, None outside
 
     def feed(self, text: str) -> list[Keyframe]:
-        """The keyframes whose last brace is in `text`."""
+        """The keyframes whose closing brace is in `text`."""
         found: list[Keyframe] = []
-        self._text += text
-        while True:
-            if self._depth == 0 and not self._seek_brace():
-                return found
-            end = self._scan()
-            if end is not None:
-                keyframes = self._object(self._text[:end])
-                found += keyframes
-                self._restart(end if keyframes else 1)
-            elif len(self._text) > MAX_OBJECT:
-                self._error(f"an object is longer than {MAX_OBJECT} characters")
-                self._restart(1)
+        for piece in _BRACES.split(text):
+            if piece == "{":
+                self._text = ""
+            elif self._text is None:
+                continue
+            elif piece == "}":
+                keyframe = self._object("{" + self._text + "}")
+                self._text = None
+                if keyframe is not None:
+                    found.append(keyframe)
             else:
-                return found
+                self._text += piece
+                if len(self._text) > MAX_OBJECT:
+                    self._error(f"an object is longer than {MAX_OBJECT} characters")
+                    self._text = None
+        return found
 
     def close(self) -> None:
         """An unfinished object is an error."""
-        if self._text:
+        if self._text is not None:
             self._error("the JSON object is not closed")
-        self._restart(len(self._text))
+        self._text = None
 
-    def _restart(self, skip: int) -> None:
-        self._text = self._text[skip:]
-        self._scanned, self._depth, self._in_string, self._escaped = 0, 0, False, False
-
-    def _seek_brace(self) -> bool:
-        start = self._text.find("{")
-        self._restart(start if start >= 0 else len(self._text))
-        return start >= 0
-
-    def _scan(self) -> int | None:
-        for i in range(self._scanned, len(self._text)):
-            c = self._text[i]
-            if self._in_string:
-                self._in_string = self._escaped or c != '"'
-                self._escaped = c == "\\" and not self._escaped
-            elif c == '"':
-                self._in_string = True
-            elif c in "{}":
-                self._depth += 1 if c == "{" else -1
-                if self._depth == 0:
-                    return i + 1
-        self._scanned = len(self._text)
-        return None
-
-    def _object(self, text: str) -> list[Keyframe]:
+    def _object(self, text: str) -> Keyframe | None:
         try:
-            value = msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            return []
-        wrapped = {k: v for k, v in value.items() if k.lower().startswith("keyframe_") and isinstance(v, dict)}
-        found = []
-        for label, pose in (wrapped or {"": value}).items():
-            keyframe = self._keyframe(label.replace("_", " "), pose)
-            if keyframe is not None:
-                found.append(keyframe)
-        return found
+            return self._keyframe(_OBJECT_DECODER.decode(text))
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            if _LIKE_JSON.match(text):
+                self._error(f"{text[:40]!r} is not valid JSON: {error}")
+            return None
 
-    def _keyframe(self, label: str, values: dict[str, object]) -> Keyframe | None:
+    def _keyframe(self, values: dict[str, object]) -> Keyframe | None:
         pose = neutral()
         known = 0
         for name, value in values.items():
             i = INDEX.get(name)
-            if i is None or isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                self._error(f"{label or 'object'}: {name[:40]!r} is not a channel with a number")
+            if i is None or isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+                self._error(f"{name[:40]!r} is not a channel with a number")
                 continue
             known += 1
             pose[i] = min(max(value, CHANNELS[i].low), CHANNELS[i].high)

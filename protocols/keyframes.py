@@ -94,12 +94,13 @@ def as_acted(keyframe: Keyframe, *, intensity: float = 1.0) -> Keyframe:
     it. Then the rules: mouthClose needs an open jaw (mouthClose <= jawOpen), a lid that closes is not wide open
     (eyeWide <= 1 - eyeBlink), and eye angles follow EyeLook* unless the pose sets its own.
     """
+    own_eye_angles = has_own_eye_angles(keyframe.pose)  # before scaling, which clips shapes and angles unevenly
     pose = np.clip(keyframe.pose * np.float32(intensity), LOW, HIGH)
     pose[INDEX["MouthClose"]] = min(pose[INDEX["MouthClose"]], pose[INDEX["JawOpen"]])
     for side in ("Left", "Right"):
         wide = INDEX[f"EyeWide{side}"]
         pose[wide] = min(pose[wide], 1.0 - pose[INDEX[f"EyeBlink{side}"]])
-    if not has_own_eye_angles(pose):
+    if not own_eye_angles:
         pose[EYE_ANGLES] = derived_eye_angles(pose)
     return replace(keyframe, pose=pose)
 

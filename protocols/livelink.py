@@ -21,6 +21,7 @@ MAX_NAMES = 200
 
 _TIME = struct.Struct(">ifiiB")
 _TIME_HEAD = struct.Struct(">if")
+_LAST_SUBFRAME = 1.0 - 2.0**-24  # the largest 32-bit float below 1; a later one would be sent as 1
 
 
 class Packet(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ class Encoder:
 
     def encode(self, frame: Frame) -> bytes:
         """The datagram of `frame`: 270 + device + subject bytes."""
-        _TIME_HEAD.pack_into(self._packet, self._time_at, frame.number, frame.subframe)
+        _TIME_HEAD.pack_into(self._packet, self._time_at, frame.number, min(frame.subframe, _LAST_SUBFRAME))
         self._floats[:] = frame.pose
         return bytes(self._packet)
 

@@ -1,5 +1,6 @@
 """The WebSocket's messages, typed: what a client may send, and what the runtime answers (docs/websocket.md)."""
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -192,6 +193,7 @@ class Refused(DecodeError):
 
 _DECODER = msgspec.json.Decoder(Incoming)
 _FIELD = " - at `$"
+_NAMED_FIELD = re.compile(r" field `(.*)`$")  # of an unknown or a missing field
 
 
 def decode(data: str | bytes) -> Incoming:
@@ -204,8 +206,9 @@ def decode(data: str | bytes) -> Incoming:
         message: Incoming = _DECODER.decode(data)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(_FIELD)
-        raise Refused("bad-message", text, field=path.strip(".`")) from None
-    except (msgspec.DecodeError, UnicodeError) as error:
+        names = [path.strip(".`"), *_NAMED_FIELD.findall(text)]
+        raise Refused("bad-message", text, field=".".join(filter(None, names))) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Refused("bad-json", f"not valid JSON: {error}") from None
     check(message)
     return message

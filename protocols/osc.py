@@ -44,7 +44,7 @@ class Encoder:
     """
 
     def __init__(self, subject: str, *, prefix: str = "/kff", naming: str = "pose") -> None:
-        if not re.fullmatch(r"(/[^\s#*,/?\[\]{}]+)*", prefix):
+        if not re.fullmatch(r"(/[^\s#*,/?\[\]{}]+)*", prefix) or not prefix.isascii():
             raise EncodeError(f"prefix: {prefix!r} is not an OSC address such as '/kff'")
         if naming not in NAMINGS:
             raise EncodeError(f"naming: {naming!r} is not one of {', '.join(NAMINGS)}")

@@ -40,12 +40,12 @@ _SYSTEM = (
 )
 
 _EXAMPLES: tuple[tuple[str, str], ...] = (
-    ("I passed the exam!", "bright joy: 3+12 squint4 smile9 cheek7\nsoft smile: 8+6 smile4 cheek2\n"),
-    ("My dog died yesterday.", "grief: 9+20 lookdown5 frown7 browinner8 pitch-2\n"),
-    ("The table is made of wood.", "calm: 4+6 smile1\n"),
-    ("He glares at the thief.", "anger: 4+14 squint6 press5 browdown9 sneer4\n"),
-    ("A spider drops onto her hand.", "shock: 2+8 wide9 jaw6 stretch6 browinner7 browouter7\n"),
-    ("She winks with her left eye.", "wink: 2+3 blinkL10 smileL5 cheekL4\nopen again: 3+4 smileL2\n"),
+    ("My flight home is confirmed!", "bright joy: 3+12 squint4 smile9 cheek7\nsoft smile: 8+6 smile4 cheek2\n"),
+    ("Grandpa's farm burned down.", "grief: 9+20 lookdown5 frown7 browinner8 pitch-2\n"),
+    ("The shelf is made of oak.", "calm: 4+6 smile1\n"),
+    ("You scratched my new car, you liar.", "anger: 4+14 squint6 press5 browdown9 sneer4\n"),
+    ("The floor gives way under her.", "shock: 2+8 wide9 jaw6 stretch6 browinner7 browouter7\n"),
+    ("A crumb hangs on the left of her lips.", "crumb: 3+5 jaw2 mouthleft4 smileL4 tongue5\nclean: 3+4 smile2\n"),
 )
 """For a model that was not trained on keyframe text; a trained one is prompted without them."""
 
@@ -124,7 +124,7 @@ def render(chat: list[Message], template: str, *, bos: str = "", eos: str = "") 
             .from_string(template)
             .render(messages=shown, add_generation_prompt=True, enable_thinking=False, bos_token=bos, eos_token=eos)
         )
-    except TemplateError as error:
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DecodeError(f"the model's chat template cannot be used: {error}") from None
     prompt: Prompt = []
     order = []
@@ -141,7 +141,9 @@ def render(chat: list[Message], template: str, *, bos: str = "", eos: str = "") 
 
 def _environment() -> ImmutableSandboxedEnvironment:
     # The same settings as transformers' apply_chat_template, so that both sides see one prompt.
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)
@@ -152,7 +154,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "<|im_start|>assistant\n"
+    "{{ '<|im_start|>assistant\\n' }}"  # quoted, since Jinja cuts a newline off the end of a template
 )
 """For a GGUF that carries no template."""
 
@@ -164,4 +166,7 @@ def neutralise(text: str) -> str:
 
     A best effort, unlike the token ids of the local engine: what a remote template makes of a text is its own.
     """
-    return _MARKERS.sub(lambda match: match[0].strip("<>[]").replace("|", " "), text)
+    bare, count = text, 1
+    while count:  # what is left of one marker may complete another: <|im_<>end|>
+        bare, count = _MARKERS.subn(lambda match: match[0].strip("<>[]").replace("|", " "), bare)
+    return bare

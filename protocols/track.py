@@ -1,6 +1,7 @@
 """Timeline builds, Track plays: keyframes placed in time, and the immutable arrays that are sampled."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,10 @@ from kff_live.protocols.channels import COUNT
 from kff_live.protocols.easing import EASING_INDEX
 from kff_live.protocols.keyframes import Keyframe
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
-def _frozen(array: NDArray[np.generic]) -> NDArray[np.generic]:
+
+def _frozen(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     array.setflags(write=False)
     return array
 
@@ -37,8 +40,10 @@ class Track:
 
 
 EMPTY = Track(
-    *(_frozen(np.empty(0, dtype)) for dtype in (np.float64, np.float64, np.int8)),  # type: ignore[arg-type]
-    _frozen(np.empty((0, COUNT), np.float32)),  # type: ignore[arg-type]
+    _frozen(np.empty(0, np.float64)),
+    _frozen(np.empty(0, np.float64)),
+    _frozen(np.empty(0, np.int8)),
+    _frozen(np.empty((0, COUNT), np.float32)),
 )
 
 
@@ -65,10 +70,10 @@ class Timeline:
         begin = max(self.end, at)
         old = self.track
         self.track = Track(
-            _frozen(np.append(old.begins, begin)),  # type: ignore[arg-type]
-            _frozen(np.append(old.ways, keyframe.way)),  # type: ignore[arg-type]
-            _frozen(np.append(old.easings, np.int8(EASING_INDEX[keyframe.easing]))),  # type: ignore[arg-type]
-            _frozen(np.concatenate([old.poses, keyframe.pose[None]])),  # type: ignore[arg-type]
+            _frozen(np.append(old.begins, begin)),
+            _frozen(np.append(old.ways, keyframe.way)),
+            _frozen(np.append(old.easings, np.int8(EASING_INDEX[keyframe.easing]))),
+            _frozen(np.concatenate([old.poses, keyframe.pose[None]])),
         )
         self.end = begin + keyframe.way + keyframe.hold
         return self.track
