@@ -110,8 +110,8 @@ _OBJECT_DECODER = msgspec.json.Decoder(dict[str, object])
 
 
 def _round(value: float) -> float:
-    """Tenths to three decimals, as text carries them; never -0."""
-    return round(float(value) * 10.0, _DECIMALS) / 10.0 + 0.0
+    """To three decimals of a tenth, as text carries them; never -0."""
+    return round(float(value), _DECIMALS + 1) + 0.0
 
 
 def _quantised_pose(pose: Pose) -> Pose:
@@ -254,7 +254,7 @@ def parse_line(line: str) -> Keyframe:
     time = _TIME.fullmatch(words[0])
     if time is None:
         raise DecodeError(f"{words[0][:40]!r}: expected way or way+hold in tenths of a second, such as 4 or 4+10")
-    way, hold = float(time[1]) / 10.0, float(time[2] or 0) / 10.0
+    way, hold = (_round(float(tenths or 0) / 10.0) for tenths in time.groups())
     for field, seconds in (("way", way), ("hold", hold)):
         if seconds > MAX_SECONDS:
             raise DecodeError(f"{words[0]!r}: a {field} is at most {MAX_SECONDS * 10:g} tenths of a second")

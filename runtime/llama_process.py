@@ -204,7 +204,7 @@ class LlamaProcess:
                 continue
             except (OSError, DecodeError, asyncio.IncompleteReadError):
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.2)
+                    process.wait(0.05)
                 return _tail(stderr) or f"exit status {process.poll()}"
             inbox = self._streams.get(message.id) if isinstance(message, wire.Piece | wire.End) else None
             if inbox is not None:

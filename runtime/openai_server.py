@@ -1,0 +1,138 @@
+"""The generator that asks a server which speaks OpenAI's chat completions, streaming.
+
+Whether user text can become prompt structure there is up to the server's template; template markers in it lose their
+brackets, which is a best effort. The guarantee holds for the local engine only.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from kff_live.protocols.errors import GeneratorDied, GeneratorError, UserError
+from kff_live.protocols.keyframe_text import DIALECTS
+from kff_live.protocols.prompt import Message, PromptInput, messages, neutralise
+from kff_live.runtime.config import OpenAI
+from kff_live.runtime.generator import ModelState
+from kff_live.runtime.generator_wire import AnswerStats
+
+try:
+    import httpx
+except ImportError as error:
+    raise UserError("httpx is not installed: type  pip install 'kff-live[openai]'") from error
+
+PROBE_SECONDS = 5.0
+"""How often a server that is down is asked whether it is back."""
+
+_MAX_TOKENS = {"compact": 400, "keyframeface": 1024}
+_MAX_LINE = 1 << 20
+_MAX_ANSWER = 64_000  # characters
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class OpenAIServer:
+    """Asks the server in `settings`; the key is read from the environment variable that they name."""
+
+    def __init__(self, settings: OpenAI, *, on_state: Callable[[ModelState], None] = lambda state: None) -> None:
+        self.state: ModelState = "loading"
+        self.last_stats: AnswerStats | None = None
+        self._settings = settings
+        self._on_state = on_state
+        key = os.environ.get(settings.key_variable, "")
+        self._client = httpx.AsyncClient(
+            base_url=settings.base_url.rstrip("/") + "/",
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(settings.stall, connect=5.0),
+        )
+
+    def describe(self) -> str:
+        """Model and server."""
+        return f"{self._settings.model} at {self._settings.base_url} ({self.state})"
+
+    async def run(self) -> None:
+        """Ask every few seconds whether the server is there, until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._client.get("models")
+                    self._set_state("ready")
+                except httpx.HTTPError:
+                    self._set_state("down")
+                await asyncio.sleep(PROBE_SECONDS)
+        finally:
+            await self._client.aclose()
+
+    def _set_state(self, state: ModelState) -> None:
+        if state != self.state:
+            self.state = state
+            self._on_state(state)
+
+    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncIterator[str]:
+        """The answer in pieces; one request for `compact`, one a keyframe for `keyframeface`."""
+        for chat in messages(request, dialect=self._settings.dialect, examples=self._settings.examples):
+            async for piece in self._answer(chat, seed):
+                yield piece
+
+    async def _answer(self, chat: list[Message], seed: int) -> AsyncIterator[str]:
+        body: dict[str, Any] = {
+            "model": self._settings.model,
+            "messages": [{"role": m.role, "content": _content(m)} for m in chat],
+            "stream": True,
+            "temperature": self._settings.temperature,
+            "max_tokens": self._settings.max_tokens or _MAX_TOKENS[self._settings.dialect],
+            "seed": seed,
+        }
+        if self._settings.grammar:
+            body["grammar"] = DIALECTS[self._settings.dialect].grammar
+        try:
+            async with self._client.stream("POST", "chat/completions", json=body) as response:
+                if response.status_code != 200:
+                    said = (await response.aread())[:300].decode("utf-8", "replace")
+                    raise GeneratorError(f"{self._settings.base_url} answered {response.status_code}: {said}")
+                total = 0
+                complete = False
+                async for line in response.aiter_lines():
+                    if not line.startswith("data:") or line.endswith("[DONE]"):
+                        continue
+                    piece, ended = _read(line[5:])
+                    complete |= ended
+                    total += len(piece)
+                    if total > _MAX_ANSWER:
+                        return
+                    if piece:
+                        yield piece
+                if complete:  # and not cut at max_tokens; the last line of such an answer often lacks its newline
+                    yield "\n"
+        except httpx.HTTPError as error:
+            raise GeneratorDied(f"{self._settings.base_url}: {error or type(error).__name__}") from None
+
+
+def _content(message: Message) -> str:
+    return "".join(neutralise(text) if is_user else text for text, is_user in message.pieces)
+
+
+def _read(data: str) -> tuple[str, bool]:
+    """The text in one event of the stream, and whether the model ended its answer with it."""
+    try:
+        chunk = _decode_chunk(data[:_MAX_LINE])
+    except msgspec.DecodeError:
+        return "", False
+    text = "".join(choice.delta.content or "" for choice in chunk.choices)
+    return text, any(choice.finish_reason == "stop" for choice in chunk.choices)

@@ -1,0 +1,191 @@
+"""Sinks: where frames leave. UDP is sent from the frame thread; a recording is written by a thread of its own."""
+
+import logging
+import queue
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from kff_live.protocols import livelink, osc
+from kff_live.protocols.channels import LIVELINK
+from kff_live.protocols.errors import ConfigError, UserError
+from kff_live.protocols.frames import Frame, FrameRate, timecode
+from kff_live.runtime.config import Config, LiveLink, Osc, Recording, SinkConfig, parse_target
+from kff_live.runtime.frame_thread import Sink
+
+_log = logging.getLogger(__name__)
+
+RECORDING_FRAMES = 600
+"""Frames that a recording may be behind; what overflows is counted and lost."""
+
+
+class Encoder(Protocol):
+    """Writes the frames of one subject as datagrams."""
+
+    def encode(self, frame: Frame) -> bytes:
+        """The datagram of a frame."""
+
+
+class ClosingSink(Sink, Protocol):
+    """A sink that holds something to be given back."""
+
+    def close(self) -> None:
+        """Write what is left and close; called once, after the last frame."""
+
+
+def device_id(subject: str, configured: str = "") -> str:
+    """The device id of a subject: stable on this machine, different for every subject, 36 characters."""
+    return configured or str(uuid.uuid5(uuid.UUID(int=uuid.getnode()), f"kff-live/{subject}"))
+
+
+class UdpSink:
+    """Sends every frame to every target, without blocking; what the system refuses is counted and lost."""
+
+    def __init__(self, encoder: Encoder, targets: Sequence[tuple[str, int]]) -> None:
+        self.sent = 0
+        self.lost = 0
+        self._encoder = encoder
+        self._targets = [_open(host, port) for host, port in targets]
+        self._reported: set[int] = set()
+
+    def send(self, frame: Frame) -> None:
+        """Encode once, send to all."""
+        data = self._encoder.encode(frame)
+        for i, (udp, address) in enumerate(self._targets):
+            try:
+                udp.sendto(data, address)
+                self.sent += 1
+            except OSError as error:
+                self.lost += 1
+                if i not in self._reported and not isinstance(error, BlockingIOError):
+                    self._reported.add(i)
+                    _log.warning("cannot send to %s port %s: %s", address[0], address[1], error.strerror)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for udp, _ in self._targets:
+            udp.close()
+
+
+def _open(host: str, port: int) -> tuple[socket.socket, tuple[str | int, ...]]:
+    """A non-blocking socket, and the address resolved once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    except (OSError, UnicodeError):
+        raise UserError(f"sinks: the host {host!r} cannot be found") from None
+    udp = socket.socket(family, kind, protocol)
+    udp.setblocking(False)
+    if family == socket.AF_INET:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    return udp, address
+
+
+class _Line(msgspec.Struct):
+    """One frame of a recording."""
+
+    subject: str
+    timecode: str
+    frame: int
+    subframe: float
+    id: str | None
+    key: int
+    values: list[float]
+
+
+class RecordingSink:
+    """Writes frames as JSON lines: a first line with rate and channels, then a line a frame.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, rate: FrameRate) -> None:
+        self.lost = 0
+        self._frames: queue.Queue[Frame | None] = queue.Queue(RECORDING_FRAMES)
+        try:
+            self._file = path.open("w", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise UserError(f"sinks: {path}: cannot be written: {error.strerror}") from None
+        header = {"format": "kff-live recording", "version": 1, "rate": str(rate), "channels": LIVELINK}
+        self._file.write(msgspec.json.encode(header).decode() + "\n")
+        self._thread = threading.Thread(target=self._write, name=f"recording {path.name}", daemon=True)
+        self._thread.start()
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame."""
+        try:
+            self._frames.put_nowait(frame)
+        except queue.Full:
+            self.lost += 1
+
+    def close(self) -> None:
+        """Write what is queued and close the file."""
+        self._frames.put(None)
+        self._thread.join(timeout=2.0)
+        self._file.close()
+        if self.lost:
+            _log.warning("the recording lost %d frames", self.lost)
+
+    def _write(self) -> None:
+        while (frame := self._frames.get()) is not None:
+            values = [round(float(v), 5) for v in frame.pose]
+            line = _Line(
+                frame.subject,
+                timecode(frame.number, frame.subframe, frame.rate),
+                frame.number,
+                round(frame.subframe, 4),
+                frame.utterance,
+                frame.key,
+                values,
+            )
+            self._file.write(msgspec.json.encode(line).decode() + "\n")
+
+
+# --- from settings to sinks
+
+
+def _livelink(settings: LiveLink, config: Config) -> dict[str, ClosingSink]:
+    devices = {subject.name: subject.device for subject in config.subjects}
+    targets = [parse_target(target, where="targets") for target in settings.targets]
+    return {
+        name: UdpSink(livelink.Encoder(device_id(name, devices[name]), name, config.rate), targets)
+        for name in settings.subjects or devices
+    }
+
+
+def _osc(settings: Osc, config: Config) -> dict[str, ClosingSink]:
+    targets = [parse_target(target, where="targets") for target in settings.targets]
+    return {
+        name: UdpSink(osc.Encoder(name, prefix=settings.prefix, naming=settings.naming), targets)
+        for name in settings.subjects or [subject.name for subject in config.subjects]
+    }
+
+
+def _recording(settings: Recording, config: Config) -> dict[str, ClosingSink]:
+    sink = RecordingSink(Path(settings.path).expanduser(), config.rate)
+    return dict.fromkeys(settings.subjects or [subject.name for subject in config.subjects], sink)
+
+
+_KINDS: Mapping[type, Callable[..., dict[str, ClosingSink]]] = {
+    LiveLink: _livelink,
+    Osc: _osc,
+    Recording: _recording,
+}
+"""The whole plug-in system: a config struct and the function that makes its sinks, one a subject."""
+
+
+def build(settings: SinkConfig, config: Config) -> dict[str, ClosingSink]:
+    """The sinks of one `[[sinks]]` entry by subject.
+
+    Raises:
+        ConfigError: a value that only the encoder can judge, such as an over-long subject name.
+    """
+    try:
+        return _KINDS[type(settings)](settings, config)
+    except livelink.EncodeError as error:
+        raise ConfigError(f"sinks: {error}") from None

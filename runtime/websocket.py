@@ -1,0 +1,307 @@
+"""The WebSocket server: texts and keyframes in, events and frames out (docs/websocket.md)."""
+
+import asyncio
+import hmac
+import http
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from kff_live.protocols import messages
+from kff_live.protocols.channels import CHANNELS
+from kff_live.protocols.errors import UserError
+from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.protocols.messages import Error, Event, Refused, Subscribe
+from kff_live.runtime.config import WebSocket, is_loopback
+from kff_live.runtime.desk import Desk
+from kff_live.runtime.generator import ModelState
+from kff_live.runtime.sinks import Encoder
+
+_log = logging.getLogger(__name__)
+
+MAX_FRAME = 1 << 20
+"""Bytes of one WebSocket message; a longer one closes the connection with 1009."""
+
+MAX_EVENTS = 1000
+"""Events a client may be behind; one that does not read them is disconnected, the others notice nothing."""
+
+MAX_HEADERS_SECONDS = 10.0
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+class FrameHub:
+    """The sink behind the WebSocket: keeps the newest frame of each subject and wakes the loop once.
+
+    `send` runs on the frame thread, `take` on the loop.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+        self._newest: dict[str, Frame] = {}
+        self._lock = threading.Lock()
+        self._wake: Callable[[], object] = lambda: None
+        self._asked = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop, callback: Callable[[dict[str, Frame]], None]) -> None:
+        """Have `callback` called on the loop with what is new."""
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop is closing
+                loop.call_soon_threadsafe(lambda: callback(self._take()))
+
+        self._wake = wake
+
+    def send(self, frame: Frame) -> None:
+        """Keep the frame; costs nothing while nobody has subscribed."""
+        if not self.wanted:
+            return
+        with self._lock:
+            self._newest[frame.subject] = frame
+            asked, self._asked = self._asked, True
+        if not asked:
+            self._wake()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _take(self) -> dict[str, Frame]:
+        with self._lock:
+            newest, self._newest, self._asked = self._newest, {}, False
+        return newest
+
+
+class _Client:
+    """One connection: what it subscribed to, what waits to be sent to it."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self.connection = connection
+        self.subscription = Subscribe()
+        self._events: deque[str] = deque()
+        self._frames: dict[str, str | bytes] = {}
+        self._something = asyncio.Event()
+        self._overrun = False
+
+    def put_event(self, message: messages.Error | messages.Welcome | Event) -> None:
+        if len(self._events) >= MAX_EVENTS:
+            self._overrun = True
+        else:
+            self._events.append(messages.encode(message))
+        self._something.set()
+
+    def put_frame(self, subject: str, data: str | bytes) -> None:
+        """Newest wins."""
+        self._frames[subject] = data
+        self._something.set()
+
+    async def write(self) -> None:
+        """Send what waits until the connection ends; only this task waits for a slow client."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._events:
+                await self.connection.send(self._events.popleft())
+            frames, self._frames = self._frames, {}
+            for data in frames.values():
+                await self.connection.send(data)
+
+    async def guard(self) -> None:
+        """End the connection of a client that does not read its events."""
+        while not self._overrun:
+            await asyncio.sleep(0.5)
+        self.connection.transport.abort()
+
+
+class WebSocketServer:
+    """Serves the desk.
+
+    Args:
+        encoders: by subject, for clients that want frames as Live Link packets.
+        state: the model's state, for `welcome`.
+    """
+
+    def __init__(
+        self,
+        settings: WebSocket,
+        desk: Desk,
+        hub: FrameHub,
+        *,
+        rate: FrameRate,
+        version: str,
+        state: Callable[[], ModelState],
+        encoders: Mapping[str, Encoder],
+    ) -> None:
+        self._settings = settings
+        self._desk = desk
+        self._hub = hub
+        self._rate = rate
+        self._version = version
+        self._state = state
+        self._encoders = encoders
+        self._clients: set[_Client] = set()
+        self._server: Server | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"ws://{host}:{self._settings.port}"
+
+    async def start(self) -> None:
+        """Bind the port.
+
+        Raises:
+            UserError: the port is in use, or the address is not this machine's.
+        """
+        try:
+            self._server = await serve(
+                self._serve_client,
+                self._settings.host,
+                self._settings.port,
+                process_request=self._check_request,
+                compression=None,
+                max_size=MAX_FRAME,
+                open_timeout=MAX_HEADERS_SECONDS,
+            )
+        except OSError as error:
+            where = f"websocket.port: {self._settings.host} port {self._settings.port}"
+            raise UserError(
+                f"{where} cannot be used ({error.strerror or error}); is another kff-live running? "
+                "Else choose another port in config.toml"
+            ) from None
+        self._hub.attach(asyncio.get_running_loop(), self._send_frames)
+        self._desk.listeners.append(self._tell_all)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._desk.listeners.remove(self._tell_all)
+        if self._server is not None:
+            self._server.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self._server.wait_closed()
+
+    # --- who may connect
+
+    def _check_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Refuse foreign pages, rebound names, missing tokens and too many clients, before the handshake."""
+        if len(self._clients) >= self._settings.clients:
+            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many clients\n")
+        if not self._host_allowed(request.headers.get("Host", "")):
+            return connection.respond(http.HTTPStatus.FORBIDDEN, "this Host is not served\n")
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._origin_allowed(origin):
+            return connection.respond(
+                http.HTTPStatus.FORBIDDEN, f"Origin {origin!r} is not in websocket.origins of config.toml\n"
+            )
+        if self._settings.token and not self._has_token(request):
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "the token is missing or wrong\n")
+        return None
+
+    def _host_allowed(self, host: str) -> bool:
+        # Beyond loopback the token protects; on loopback a page could have rebound its own name to 127.0.0.1.
+        if not is_loopback(self._settings.host):
+            return True
+        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        return name in (*_LOOPBACK_NAMES, self._settings.host)
+
+    def _origin_allowed(self, origin: str) -> bool:
+        own = {f"http://{name}:{self._settings.port}" for name in (*_LOOPBACK_NAMES, self._settings.host)}
+        return origin in own or origin in self._settings.origins
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            given = parse_qs(urlsplit(request.path).query).get("token", [""])[0]
+        return hmac.compare_digest(given.encode(), self._settings.token.encode())
+
+    # --- one client
+
+    async def _serve_client(self, connection: ServerConnection) -> None:
+        client = _Client(connection)
+        self._clients.add(client)
+        client.put_event(self._welcome())
+        side = [
+            asyncio.create_task(client.write(), name="websocket writer"),
+            asyncio.create_task(client.guard(), name="websocket guard"),
+        ]
+        try:
+            async for data in connection:
+                error = self._handle(client, data)
+                if error is not None:
+                    client.put_event(error)
+        except ConnectionClosed:
+            pass  # what the client has sent goes on without it
+        finally:
+            self._clients.discard(client)
+            self._update_wanted()
+            for task in side:
+                task.cancel()
+            await asyncio.gather(*side, return_exceptions=True)
+
+    def _handle(self, client: _Client, data: str | bytes) -> Error | None:
+        try:
+            message = messages.decode_text(data) if isinstance(data, str) else messages.decode(data)
+            if not isinstance(message, Subscribe):
+                self._desk.hand_in(message, lambda event: self._tell(client, event))
+                return None
+            for name in message.subjects or []:
+                if name not in self._desk.directors:
+                    raise Refused("unknown-subject", f"subjects: {name!r} is not known", field="subjects")
+        except Refused as refused:
+            return refused.error
+        client.subscription = message
+        self._update_wanted()
+        return None
+
+    def _welcome(self) -> messages.Welcome:
+        return messages.Welcome(
+            version=messages.VERSION,
+            runtime=self._version,
+            subjects=list(self._desk.directors),
+            fps=round(self._rate.hz, 3),
+            rate=str(self._rate),
+            model=self._state(),
+            channels=[messages.Channel(c.name, c.unit, c.low, c.high) for c in CHANNELS],
+        )
+
+    # --- events and frames out
+
+    def _tell(self, client: _Client, event: Event) -> None:
+        if client.subscription.events == "own":
+            client.put_event(event)
+
+    def _tell_all(self, event: Event) -> None:
+        for client in self._clients:
+            if client.subscription.events == "all" or isinstance(event, messages.Model):
+                client.put_event(event)
+
+    def _update_wanted(self) -> None:
+        self._hub.wanted = any(client.subscription.frames for client in self._clients)
+
+    def _send_frames(self, frames: dict[str, Frame]) -> None:
+        """Encode each frame at most once a form, for however many clients."""
+        for subject, frame in frames.items():
+            encoded: dict[str, str | bytes] = {}
+            for client in self._clients:
+                wish = client.subscription
+                if wish.frames and (wish.subjects is None or subject in wish.subjects):
+                    if wish.format not in encoded:
+                        encoded[wish.format] = self._encode(frame, wish.format)
+                    client.put_frame(subject, encoded[wish.format])
+
+    def _encode(self, frame: Frame, form: str) -> str | bytes:
+        if form == "livelink":
+            return self._encoders[frame.subject].encode(frame)
+        values = [round(value, 5) for value in frame.pose.tolist()]
+        return messages.encode(
+            messages.FrameMessage(
+                frame.subject, frame.number, round(frame.subframe, 4), frame.utterance, frame.key, values
+            )
+        )

