@@ -23,7 +23,7 @@ _MOUTH_CLOSE, _JAW_OPEN = INDEX["MouthClose"], INDEX["JawOpen"]
 _BLINK_LEFT, _BLINK_RIGHT = INDEX["EyeBlinkLeft"], INDEX["EyeBlinkRight"]
 _WIDE_LEFT, _WIDE_RIGHT = INDEX["EyeWideLeft"], INDEX["EyeWideRight"]
 
-_FIT_POINTS = 16
+_FIT_POINTS = 48
 _FIT_HALVINGS = 7
 _VELOCITY_STEP = 1e-3
 """Seconds of the forward difference that measures a velocity."""
@@ -99,7 +99,9 @@ def fit_cut(  # type: ignore[no-untyped-def]
         velocity[c] -= (work[c] - offset[c]) / _VELOCITY_STEP
         offset[c] = displayed[c] - offset[c]
         span[c] = 0.0
-    trial = length
+    span[0] = length
+    trial = span[0]  # as a float32, or it would not be found again in `span`
+    span[0] = 0.0
     for attempt in range(_FIT_HALVINGS):
         for c in range(_N):
             if span[c] == 0.0:

@@ -82,7 +82,7 @@ class WebSocket(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     host: str = "127.0.0.1"
     port: Port = 8765
     token: str = ""
-    origins: list[str] = []
+    origins: tuple[str, ...] = ()
     clients: Count = 32
 
 
@@ -92,21 +92,21 @@ class OscIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Port = 9860
-    allow: list[str] = []
+    allow: tuple[str, ...] = ()
 
 
 class LiveLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="livelink", tag_field="type"):
     """Live Link Face packets over UDP."""
 
-    targets: list[str] = [f"127.0.0.1:{livelink.DEFAULT_PORT}"]
-    subjects: list[str] | None = None
+    targets: tuple[str, ...] = (f"127.0.0.1:{livelink.DEFAULT_PORT}",)
+    subjects: tuple[str, ...] | None = None
 
 
 class Osc(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="osc", tag_field="type"):
     """OSC over UDP."""
 
-    targets: list[str] = [f"127.0.0.1:{osc.DEFAULT_PORT}"]
-    subjects: list[str] | None = None
+    targets: tuple[str, ...] = (f"127.0.0.1:{osc.DEFAULT_PORT}",)
+    subjects: tuple[str, ...] | None = None
     prefix: str = "/kff"
     naming: Literal["pose", "channels", "camel"] = "pose"
 
@@ -117,7 +117,7 @@ class Recording(
     """Frames as JSON lines in a file."""
 
     path: str
-    subjects: list[str] | None = None
+    subjects: tuple[str, ...] | None = None
 
 
 SinkConfig = LiveLink | Osc | Recording
@@ -133,12 +133,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """All settings; the defaults are those of the commented config.toml."""
 
     fps: float | str = 60
-    subjects: list[Subject] = [Subject()]
+    subjects: tuple[Subject, ...] = (Subject(),)
     model: Model = Llama()
     websocket: WebSocket = WebSocket()
     osc_in: OscIn = OscIn()
     queue: Queue = Queue()
-    sinks: list[SinkConfig] = [LiveLink()]
+    sinks: tuple[SinkConfig, ...] = (LiveLink(),)
 
     @property
     def rate(self) -> FrameRate:

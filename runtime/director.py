@@ -8,14 +8,13 @@ exactly one final event.
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from kff_live.protocols import keyframe_text
 from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError
-from kff_live.protocols.keyframe_text import MAX_KEYFRAMES
-from kff_live.protocols.keyframes import Keyframe, as_acted, release
+from kff_live.protocols.keyframes import MAX_SECONDS, Keyframe, as_acted, release
 from kff_live.protocols.messages import (
     Accepted,
     Done,
@@ -38,11 +37,9 @@ from kff_live.protocols.track import Timeline
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.generator import Generator
 from kff_live.runtime.player import Plan, Player, Settings
+from kff_live.runtime.writing import write_keyframes
 
 _log = logging.getLogger(__name__)
-
-SEGMENT_SECONDS = 12.0
-"""Longest motion of one segment."""
 
 HOLD_FOR_NEXT = 2.0
 """How long a face holds its last key while the next text's first keyframe is being written; then it is released."""
@@ -221,12 +218,12 @@ class Director:
             self._drop_queue(f"replaced by {utterance.id}")
         self._cut_current(f"{utterance.mode} by {utterance.id}")
 
-    def stop(self, reason: str = "stopped") -> None:
-        """Cut what plays, empty the queue, ease to neutral."""
+    def stop(self, reason: str = "stopped", *, within: float = MAX_SECONDS) -> None:
+        """Cut what plays, empty the queue, ease to neutral, in at most `within` seconds."""
         self._drop_queue(reason)
         self._cut_current(reason)
         if self._face in ("up", "held"):
-            self._release_now()
+            self._release_now(min(self._release_seconds, within))
         self._wake()
 
     def _continue(self, utterance: Utterance, message: Say) -> None:
@@ -289,14 +286,13 @@ class Director:
         taken = 0
         for attempt in range(_ATTEMPTS):
             try:
-                async with aclosing(self._keyframes(request, attempt)) as keyframes:
+                written = write_keyframes(
+                    self._generator, request, dialect=self._dialect, seed=self._seed, attempt=attempt
+                )
+                async with aclosing(written) as keyframes:
                     position = 0
-                    seconds = 0.0
                     async for keyframe in keyframes:
                         position += 1
-                        seconds += keyframe.way + keyframe.hold
-                        if position > MAX_KEYFRAMES or (seconds > SEGMENT_SECONDS and position > 1):
-                            return
                         if position > taken:
                             taken = position
                             self._add_keyframe(utterance, keyframe)
@@ -306,16 +302,6 @@ class Director:
                 if attempt + 1 == _ATTEMPTS:
                     raise
                 _log.warning("%s: %s; trying once more", utterance.id, error)
-
-    async def _keyframes(self, request: PromptInput, attempt: int) -> AsyncGenerator[Keyframe, None]:
-        parser = keyframe_text.DIALECTS[self._dialect].parser()
-        async with aclosing(self._generator.stream(request, seed=self._seed, attempt=attempt)) as pieces:  # type: ignore[type-var]
-            async for piece in pieces:
-                for keyframe in parser.feed(piece):
-                    yield keyframe
-        parser.close()
-        for error in parser.errors:
-            _log.info("the model's text: %s", error)
 
     def _add_keyframe(self, utterance: Utterance, keyframe: Keyframe) -> None:
         acted = as_acted(keyframe, intensity=utterance.intensity)
@@ -361,7 +347,7 @@ class Director:
             if self._face == "up":
                 until = since + HOLD_FOR_NEXT if self._queue else now
                 if now >= until:
-                    self._release_now()
+                    self._release_now(self._release_seconds)
                     continue
             elif self._face == "releasing":
                 until = self._start + self._timeline.end
@@ -410,12 +396,12 @@ class Director:
     def _publish(self, utterance_id: str | None) -> None:
         self._player.plan = Plan(self._timeline.track, self._start, self._cut, utterance_id, self._settings)
 
-    def _release_now(self) -> None:
+    def _release_now(self, seconds: float) -> None:
         """Ease to neutral from wherever the face is: continue the track after its last hold, else cut."""
         finishing = self._finishing
         if finishing is None:
             self._new_track()
-        self._timeline.append(release(self._release_seconds), at=self._clock.now() - self._start)
+        self._timeline.append(release(seconds), at=self._clock.now() - self._start)
         self._publish(finishing.id if finishing else None)
         self._face = "releasing"
 

@@ -1,7 +1,6 @@
 """What a generator is: a text in, the model's text out in pieces; and a scripted one that needs no model."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
 from typing import Literal, Protocol
 
 from kff_live.protocols.prompt import PromptInput
@@ -20,7 +19,7 @@ class Generator(Protocol):
     state: ModelState
     last_stats: AnswerStats | None
 
-    def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncIterator[str]:
+    def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
         """The answer in pieces.
 
         Raises:
@@ -44,7 +43,7 @@ class ScriptedGenerator:
         self._answers = dict(answers or {})
         self._default = default
 
-    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncIterator[str]:
+    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
         """The scripted answer, line by line."""
         for line in self._answers.get(request.text, self._default).splitlines(keepends=True):
             yield line
@@ -55,9 +54,3 @@ class ScriptedGenerator:
     def describe(self) -> str:
         """Says that there is no model."""
         return "no model: every text gets the same smile"
-
-
-async def collect(generator: Generator, request: PromptInput, *, seed: int = 0) -> str:
-    """The whole answer as one string."""
-    async with aclosing(generator.stream(request, seed=seed)) as pieces:  # type: ignore[type-var]
-        return "".join([piece async for piece in pieces])

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import IO, TypeVar
 
 from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError, UserError
@@ -78,7 +78,7 @@ class LlamaProcess:
 
     # --- answers
 
-    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncIterator[str]:
+    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
         """The answer in pieces; waits for the model if it is loading."""
         chats = len(messages(request, dialect=self._settings.dialect, examples=False))
         async with self._gate.enter(alone=attempt > 0):
@@ -86,7 +86,7 @@ class LlamaProcess:
                 async for piece in self._answer(request, number, seed):
                     yield piece
 
-    async def _answer(self, request: PromptInput, number: int, seed: int) -> AsyncIterator[str]:
+    async def _answer(self, request: PromptInput, number: int, seed: int) -> AsyncGenerator[str, None]:
         await self._ready.wait()
         stream_id = next(self._ids)
         inbox: asyncio.Queue[wire.Piece | wire.End | Exception] = asyncio.Queue(_PENDING_PIECES)

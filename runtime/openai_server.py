@@ -6,7 +6,7 @@ brackets, which is a best effort. The guarantee holds for the local engine only.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
@@ -84,13 +84,13 @@ class OpenAIServer:
             self.state = state
             self._on_state(state)
 
-    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncIterator[str]:
+    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
         """The answer in pieces; one request for `compact`, one a keyframe for `keyframeface`."""
         for chat in messages(request, dialect=self._settings.dialect, examples=self._settings.examples):
             async for piece in self._answer(chat, seed):
                 yield piece
 
-    async def _answer(self, chat: list[Message], seed: int) -> AsyncIterator[str]:
+    async def _answer(self, chat: list[Message], seed: int) -> AsyncGenerator[str, None]:
         body: dict[str, Any] = {
             "model": self._settings.model,
             "messages": [{"role": m.role, "content": _content(m)} for m in chat],

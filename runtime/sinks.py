@@ -7,13 +7,13 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from kff_live.protocols import livelink, osc
 from kff_live.protocols.channels import LIVELINK
-from kff_live.protocols.errors import ConfigError, UserError
+from kff_live.protocols.errors import ConfigError, EncodeError, UserError
 from kff_live.protocols.frames import Frame, FrameRate, timecode
 from kff_live.runtime.config import Config, LiveLink, Osc, Recording, SinkConfig, parse_target
 from kff_live.runtime.frame_thread import Sink
@@ -72,7 +72,7 @@ class UdpSink:
             udp.close()
 
 
-def _open(host: str, port: int) -> tuple[socket.socket, tuple[str | int, ...]]:
+def _open(host: str, port: int) -> tuple[socket.socket, Any]:
     """A non-blocking socket, and the address resolved once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -187,5 +187,5 @@ def build(settings: SinkConfig, config: Config) -> dict[str, ClosingSink]:
     """
     try:
         return _KINDS[type(settings)](settings, config)
-    except livelink.EncodeError as error:
+    except EncodeError as error:
         raise ConfigError(f"sinks: {error}") from None

@@ -24,7 +24,7 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
             return
         except UserError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the face goes on
             _log.exception("%s failed: %s; starting it again in %.1f s", name, error, backoff)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_MOST)

@@ -86,11 +86,11 @@ class _Client:
         self._events: deque[str] = deque()
         self._frames: dict[str, str | bytes] = {}
         self._something = asyncio.Event()
-        self._overrun = False
+        self._overrun = asyncio.Event()
 
     def put_event(self, message: messages.Error | messages.Welcome | Event) -> None:
         if len(self._events) >= MAX_EVENTS:
-            self._overrun = True
+            self._overrun.set()
         else:
             self._events.append(messages.encode(message))
         self._something.set()
@@ -113,8 +113,7 @@ class _Client:
 
     async def guard(self) -> None:
         """End the connection of a client that does not read its events."""
-        while not self._overrun:
-            await asyncio.sleep(0.5)
+        await self._overrun.wait()
         self.connection.transport.abort()
 
 

@@ -1,0 +1,240 @@
+"""`kff-live run`: joins sources, directors, frame thread and sinks, and owns their life from start to last frame."""
+
+import asyncio
+import gc
+import importlib
+import importlib.metadata
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from kff_live.protocols import livelink
+from kff_live.protocols.errors import UserError
+from kff_live.protocols.messages import Event, Failed, Model, Refused, Say, check
+from kff_live.runtime.clock import SystemClock, seconds_of_day
+from kff_live.runtime.config import Config, settings
+from kff_live.runtime.desk import Desk
+from kff_live.runtime.director import Director
+from kff_live.runtime.frame_thread import FrameThread, Lane, Sink
+from kff_live.runtime.models import generator
+from kff_live.runtime.osc_source import OscSource
+from kff_live.runtime.player import Player
+from kff_live.runtime.screen import StatusLine, start_screen
+from kff_live.runtime.sinks import ClosingSink, build, device_id
+from kff_live.runtime.supervisor import supervise
+from kff_live.runtime.websocket import FrameHub, WebSocketServer
+
+_log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL = 0.0005
+"""Of the interpreter, s: a tick that waits for the GIL waited 15 ms beside a busy thread at the default, 0.7 ms so."""
+
+SHUTDOWN_RELEASE = 0.6
+"""Longest way to neutral when the program ends, s."""
+
+_NEUTRAL_FRAMES = 3
+
+
+def version() -> str:
+    """The installed version of kff-live."""
+    return importlib.metadata.version("kff-live")
+
+
+class App:
+    """A running kff-live.
+
+    Raises:
+        UserError: the settings cannot work here.
+    """
+
+    def __init__(self, config: Config, source: str) -> None:
+        self.config = config
+        self.source = source
+        self.clock = SystemClock()
+        self.hub = FrameHub()
+        self.players = {s.name: Player(s.name, config.rate, settings=settings(s)) for s in config.subjects}
+        with _closing_on_error() as opened:
+            self.sinks: list[dict[str, ClosingSink]] = []
+            for sink in config.sinks:
+                self.sinks.append(build(sink, config))
+                opened += self.sinks[-1].values()
+            self.generator = generator(config.model, on_state=lambda state: self.desk.tell(Model(state)))
+        self.frame_thread = FrameThread(
+            self.clock,
+            config.rate,
+            [Lane(player, self._sinks_of(name)) for name, player in self.players.items()],
+            start_seconds=seconds_of_day(),
+        )
+        self.desk = Desk({s.name: self._director(s.name, s.release) for s in config.subjects})
+        self.websocket = WebSocketServer(
+            config.websocket,
+            self.desk,
+            self.hub,
+            rate=config.rate,
+            version=version(),
+            state=lambda: self.generator.state,
+            encoders={
+                s.name: livelink.Encoder(device_id(s.name, s.device), s.name, config.rate) for s in config.subjects
+            },
+        )
+        self.osc = OscSource(config.osc_in, self.desk) if config.osc_in.enabled else None
+        self._stopping = asyncio.Event()
+
+    def _sinks_of(self, subject: str) -> list[Sink]:
+        return [self.hub, *(sinks[subject] for sinks in self.sinks if subject in sinks)]
+
+    def _director(self, subject: str, release_seconds: float) -> Director:
+        return Director(
+            self.players[subject],
+            self.generator,
+            self.clock,
+            notify=lambda event: self.desk.tell(event),
+            dialect=self.config.model.dialect,
+            limit=self.config.queue.limit,
+            release_seconds=release_seconds,
+            seed=self.config.model.seed,
+        )
+
+    # --- life
+
+    async def run(self) -> None:
+        """Run until Ctrl-C, SIGTERM or `stop`; then ease to neutral and leave."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        self.frame_thread.start()  # first of all: frames flow while everything else is still loading
+        try:
+            await self._serve()
+        except* UserError as group:
+            raise _first(group) from None
+        finally:
+            self.frame_thread.stop()
+            for sink in {id(sink): sink for sinks in self.sinks for sink in sinks.values()}.values():
+                sink.close()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._stopping.set()
+
+    async def _serve(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(supervise("the generator", self.generator.run), name="generator")]
+            await self.websocket.start()
+            if self.osc is not None:
+                await self.osc.start()
+            status = StatusLine(self)
+            status.log(start_screen(self))
+            kernels = await asyncio.to_thread(importlib.import_module, "kff_live.protocols.kernels")
+            for player in self.players.values():
+                player.use(kernels)
+            gc.collect()
+            gc.freeze()  # a full collection of what never goes away took 16 to 27 ms
+            for name, director in self.desk.directors.items():
+                tasks.append(
+                    group.create_task(supervise(f"the director of {name}", director.run), name=f"director {name}")
+                )
+            tasks.append(group.create_task(supervise("the status line", status.run), name="status"))
+            self._read_keyboard(status)
+            with self._signals():
+                await self._stopping.wait()
+                await self._shut_down()
+            status.end()
+            for task in tasks:
+                task.cancel()
+
+    async def _shut_down(self) -> None:
+        """Sources stop, the face eases out, three neutral frames go out."""
+        if self.osc is not None:
+            self.osc.close()
+        directors = self.desk.directors.values()
+        for director in directors:
+            director.stop("the runtime is ending", within=SHUTDOWN_RELEASE)
+        never = asyncio.Event()
+        deadline = self.clock.now() + SHUTDOWN_RELEASE + 0.2
+        while self.clock.now() < deadline and not all(director.at_rest for director in directors):
+            await self.clock.wait(never, self.clock.now() + 0.01)
+        await self.clock.wait(never, self.clock.now() + (_NEUTRAL_FRAMES + 1) * self.config.rate.period)
+        await self.websocket.close()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        previous = {number: signal.getsignal(number) for number in numbers}
+        for number in numbers:
+            try:
+                loop.add_signal_handler(number, self.stop)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
+        try:
+            yield
+        finally:
+            for number in numbers:
+                with suppress(NotImplementedError):
+                    loop.remove_signal_handler(number)
+                signal.signal(number, previous[number])
+
+    # --- the keyboard
+
+    def _read_keyboard(self, status: StatusLine) -> None:
+        """On a terminal each typed line is a text to act on. The end of input does not end the program."""
+        if not (sys.stdin and sys.stdin.isatty()):
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Failed):
+                status.log(f"{event.id} failed: {event.reason}")
+
+        def act(text: str) -> None:
+            message = Say(text=text)
+            try:
+                check(message)
+                self.desk.hand_in(message, tell)
+            except Refused as refused:
+                status.log(str(refused))
+
+        def read() -> None:
+            with suppress(RuntimeError, ValueError, OSError):  # the loop or the terminal is closing
+                for line in sys.stdin:
+                    if line.strip():
+                        loop.call_soon_threadsafe(act, line.rstrip("\n"))
+
+        threading.Thread(target=read, name="keyboard", daemon=True).start()
+
+
+@contextmanager
+def _closing_on_error() -> Iterator[list[ClosingSink]]:
+    """Closes what was opened when the block fails."""
+    opened: list[ClosingSink] = []
+    try:
+        yield opened
+    except BaseException:
+        for sink in opened:
+            sink.close()
+        raise
+
+
+def _first(group: BaseExceptionGroup[UserError]) -> UserError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UserError)
+    return error
+
+
+def run(config: Config, source: str) -> None:
+    """Run until told to stop.
+
+    Raises:
+        UserError: the settings cannot work here.
+    """
+    # aiomqtt needs the selector loop on Windows; it is the one to have everywhere else already.
+    factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
+
+    async def main() -> None:
+        await App(config, source).run()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

@@ -1,0 +1,135 @@
+"""The command `kff-live`: parses arguments and starts one of the sub-commands, importing only what that one needs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kff_live.protocols.errors import UserError
+
+if TYPE_CHECKING:
+    from kff_live.runtime.config import Config
+
+USER_ERROR = 2
+"""Exit status of a user's mistake."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kff-live",
+        description="Text becomes a living face: keyframes written by a language model, sent to Unreal, "
+        "OSC and WebSocket at 60 frames a second. Without a command it runs.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    run = commands.add_parser("run", help="start the runtime (the default)", description="Start the runtime.")
+    for command in (parser, run):
+        _config_option(command)
+
+    say = commands.add_parser(
+        "say",
+        help="send a text to a running kff-live and print its events",
+        description="Send a text to a running kff-live and print its events, one JSON a line, until the final one.",
+    )
+    say.add_argument("text", metavar="TEXT", help="what the face is to act on; '-' reads standard input")
+    say.add_argument("--url", default="ws://127.0.0.1:8765", help="of the runtime (default %(default)s)")
+    say.add_argument("--token", default="", help="for a runtime beyond loopback (default: $KFF_TOKEN)")
+    say.add_argument("--subject", help="which character; default the first")
+    say.add_argument("--mode", choices=("queue", "interrupt", "replace"), default="queue", help="default %(default)s")
+    say.add_argument("--intensity", type=float, default=1.0, metavar="N", help="0 to 2 (default %(default)s)")
+    say.add_argument("--background", default="", metavar="TEXT", help="the situation the text is said in")
+    say.add_argument("--emotion", default="", metavar="TEXT", help="the feeling, in words")
+    say.add_argument("--priority", type=int, default=5, metavar="N", help="0 to 9 (default %(default)s)")
+    say.add_argument("--timeout", type=float, default=120.0, metavar="S", help="give up after so long (%(default)s)")
+
+    render = commands.add_parser(
+        "render",
+        help="render a text to a take, offline",
+        description="Render a text to a Live Link Face CSV: the same player on a manual clock, as fast as possible. "
+        "The take holds the acted expression alone, from neutral back to neutral.",
+    )
+    render.add_argument("text", metavar="TEXT", nargs="?", help="what the face is to act on")
+    what = render.add_mutually_exclusive_group()
+    what.add_argument("--batch", metavar="FILE.jsonl", help='lines {"id", "text", "background"?, "emotion"?}')
+    what.add_argument("--keyframes", metavar="FILE", help="render keyframe text, without a model")
+    render.add_argument("-o", "--output", metavar="PATH", help="the CSV; with --batch a folder, one <id>.csv each")
+    render.add_argument("--background", default="", metavar="TEXT", help="the situation the text is said in")
+    render.add_argument("--emotion", default="", metavar="TEXT", help="the feeling, in words")
+    render.add_argument("--intensity", type=float, default=1.0, metavar="N", help="0 to 2 (default %(default)s)")
+    render.add_argument("--seed", type=int, metavar="N", help="of the sampling where the model has a temperature")
+    render.add_argument("--fps", metavar="RATE", help="such as 60, 29.97 or 30000/1001 (default: the settings')")
+    render.add_argument("--print", action="store_true", dest="show", help="print the keyframes")
+    _config_option(render)
+
+    bench = commands.add_parser(
+        "bench",
+        help="measure speed, each figure beside its reference",
+        description="Measure speed on this machine, each figure beside a reference from the same run.",
+    )
+    bench.add_argument(
+        "parts", nargs="*", metavar="PART", help="clock, frame, decode, latency, memory, gpu (default: all but memory)"
+    )
+    bench.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of each clock row (%(default)s)")
+    bench.add_argument("--minutes", type=float, default=10.0, metavar="M", help="of the memory row (%(default)s)")
+    bench.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
+    _config_option(bench)
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    # Before or after the command, both are natural; SUPPRESS keeps the one default from hiding the other's value.
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=argparse.SUPPRESS,
+        help="settings (default: ./config.toml, then the user's folder, then built-in)",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from kff_live.runtime.app import version
+
+        print(version())  # noqa: T201 - what was asked for
+        return 0
+    try:
+        return _run(options)
+    except UserError as error:
+        print(f"kff-live: {error}", file=sys.stderr)  # noqa: T201 - the one line of an error
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def _load(options: argparse.Namespace) -> "tuple[Config, str]":
+    from kff_live.runtime.config import load
+
+    return load(getattr(options, "config", None))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "say":
+        from kff_live.runtime.say import say
+
+        return say(options)
+    if options.command == "render":
+        from kff_live.runtime.render import render
+
+        return render(options, _load(options)[0])
+    if options.command == "bench":
+        from kff_live.runtime.bench import bench
+
+        return bench(options, _load(options)[0])
+    config, source = _load(options)
+    from kff_live.runtime.app import run
+
+    run(config, source)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""`kff-live say`: sends a text to a running kff-live and prints its events."""
+
+import argparse
+import os
+import sys
+
+import msgspec
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.sync.client import connect
+
+from kff_live.protocols.errors import UserError
+from kff_live.protocols.messages import Refused, Say, check, encode
+
+_FINAL = {"done": 0, "interrupted": 1, "dropped": 1, "failed": 1, "error": 2}
+"""Exit status by the type of the last message."""
+
+
+def say(options: argparse.Namespace) -> int:
+    """Send `options.text`; returns 0 when it was acted to its end, 1 when it was cut short, 2 when it was refused.
+
+    Raises:
+        UserError: a value is out of range, or there is no runtime at the address.
+    """
+    message = Say(
+        text=sys.stdin.read() if options.text == "-" else options.text,
+        id=f"say-{os.getpid()}-{os.urandom(3).hex()}",
+        subject=options.subject,
+        background=options.background,
+        emotion=options.emotion,
+        intensity=options.intensity,
+        mode=options.mode,
+        priority=options.priority,
+    )
+    try:
+        check(message)
+    except Refused as refused:
+        raise UserError(str(refused)) from None
+    token = options.token or os.environ.get("KFF_TOKEN", "")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with connect(options.url, additional_headers=headers, compression=None, open_timeout=5) as connection:
+            connection.send(encode(message))
+            return _print_events(connection.recv, message.id, options.timeout)
+    except InvalidURI:
+        raise UserError(f"--url: {options.url!r} is not a WebSocket address such as ws://127.0.0.1:8765") from None
+    except InvalidHandshake as error:
+        raise UserError(f"{options.url} refuses the connection: {error}") from None
+    except TimeoutError:
+        raise UserError(f"{options.url}: no final event within {options.timeout:g} s") from None
+    except ConnectionClosed as error:
+        raise UserError(f"{options.url}: the connection ended before the final event: {error}") from None
+    except OSError as error:
+        raise UserError(f"{options.url}: {error.strerror or error}; start it with  kff-live") from None
+
+
+def _print_events(receive, message_id: str | None, timeout: float) -> int:  # type: ignore[no-untyped-def]
+    while True:
+        text = receive(timeout=timeout)
+        event = msgspec.json.decode(text)
+        if event.get("id") != message_id:
+            continue
+        print(text, flush=True)  # noqa: T201 - standard output is the data
+        if event["type"] in _FINAL:
+            return _FINAL[event["type"]]

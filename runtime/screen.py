@@ -1,0 +1,120 @@
+"""What a person sees: the start screen and the status line, on standard error."""
+
+import asyncio
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from kff_live.runtime.config import LiveLink, Osc, Recording
+
+if TYPE_CHECKING:
+    from kff_live.runtime.app import App
+
+_COLUMNS = 100
+
+
+def start_screen(app: "App") -> str:
+    """Model, addresses, subjects, rate, and what to do in Unreal."""
+    config = app.config
+    rows = [
+        ("settings", app.source),
+        ("model", app.generator.describe()),
+        ("subjects", ", ".join(app.players)),
+        ("frame rate", f"{config.rate} fps"),
+        ("texts in", app.websocket.url + (f"   OSC {app.osc.address} /kff/say" if app.osc else "")),
+    ]
+    for sink in config.sinks:
+        if isinstance(sink, LiveLink):
+            rows.append(("Live Link to", ", ".join(sink.targets)))
+        elif isinstance(sink, Osc):
+            rows.append(("OSC to", f"{', '.join(sink.targets)}  {sink.prefix}/<subject>/{sink.naming}"))
+        elif isinstance(sink, Recording):
+            rows.append(("recording to", sink.path))
+    lines = ["", "kff-live", *(f"  {title:<13}{value}" for title, value in rows)]
+    if any(isinstance(sink, LiveLink) for sink in config.sinks):
+        lines += [
+            "",
+            "In Unreal: Window > Virtual Production > Live Link > + Source > Apple ARKit Source, port as above;",
+            f"on the MetaHuman: Use ARKit Face on, ARKit Face Subj = {next(iter(app.players))}.",
+            "Unreal drops bad packets silently: if nothing moves, type  log LogAppleARKitFace verbose  in its console.",
+        ]
+    say = "Type a text and press Enter" if sys.stdin and sys.stdin.isatty() else "kff-live say 'What a day!'"
+    return "\n".join([*lines, "", f"{say}; Ctrl-C ends.", ""])
+
+
+class StatusLine:
+    """One line a second; on a terminal it stays in place."""
+
+    def __init__(self, app: "App") -> None:
+        self._app = app
+        self._in_place = sys.stderr.isatty()
+        self._shown = False
+        self._described = app.generator.describe()
+        self._handler = _Handler(self)
+        logging.getLogger().addHandler(self._handler)
+
+    def log(self, text: str) -> None:
+        """Print above the status line."""
+        self._clear()
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the screen
+
+    def end(self) -> None:
+        """Leave a clean terminal."""
+        self._clear()
+        logging.getLogger().removeHandler(self._handler)
+
+    async def run(self) -> None:
+        """Show the line until cancelled."""
+        stats = self._app.frame_thread.stats
+        clock = self._app.clock
+        never = asyncio.Event()
+        frames, since = stats.frames, clock.now()
+        while True:
+            await clock.wait(never, since + 1.0)
+            now = clock.now()
+            fps = (stats.frames - frames) / (now - since)
+            frames, since = stats.frames, now
+            described = self._app.generator.describe()
+            if described != self._described:
+                self._described = described
+                self.log(f"model: {described}")
+            self._show(
+                f"{fps:6.2f} fps   late at worst {1000 * stats.take_worst_late():5.2f} ms   "
+                f"skipped {stats.skipped}   waiting {self._app.desk.waiting}   "
+                f"text to face {self._latency()}   model {self._app.generator.state}"
+            )
+
+    def _latency(self) -> str:
+        """From acceptance to the first changed frame, of the latest text."""
+        latest = 0.0, "-"
+        for name, director in self._app.desk.directors.items():
+            cut, moved = self._app.players[name].first_moved
+            accepted = director.latencies.get(cut)
+            if accepted is not None and moved > latest[0]:
+                latest = moved, f"{1000 * (moved - accepted):.0f} ms"
+        return latest[1]
+
+    def _show(self, line: str) -> None:
+        if self._in_place:
+            sys.stderr.write(f"\r{line[:_COLUMNS]:<{_COLUMNS}}")
+            sys.stderr.flush()
+            self._shown = True
+        else:
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the screen
+
+    def _clear(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r" + " " * _COLUMNS + "\r")
+            self._shown = False
+
+
+class _Handler(logging.Handler):
+    """Log lines above the status line."""
+
+    def __init__(self, status: StatusLine) -> None:
+        super().__init__()
+        self._status = status
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        self._status.log(f"{record.levelname.lower()}: {record.getMessage()}")

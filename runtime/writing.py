@@ -1,0 +1,41 @@
+"""Keyframes for one segment of text: the model's pieces parsed as they come, and cut at a segment's limits."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from kff_live.protocols.keyframe_text import DIALECTS, MAX_KEYFRAMES
+from kff_live.protocols.keyframes import Keyframe
+from kff_live.protocols.prompt import PromptInput
+from kff_live.runtime.generator import Generator
+
+_log = logging.getLogger(__name__)
+
+SEGMENT_SECONDS = 12.0
+"""Longest motion of one segment."""
+
+
+async def write_keyframes(
+    generator: Generator, request: PromptInput, *, dialect: str, seed: int = 0, attempt: int = 0
+) -> AsyncGenerator[Keyframe, None]:
+    """The keyframes of a text as soon as each is complete; at most MAX_KEYFRAMES, and SEGMENT_SECONDS together.
+
+    The model is cancelled when the caller stops or a limit is reached.
+
+    Raises:
+        GeneratorDied: the model went away.
+        GeneratorError: this text cannot be answered.
+    """
+    parser = DIALECTS[dialect].parser()
+    count, seconds = 0, 0.0
+    async with aclosing(generator.stream(request, seed=seed, attempt=attempt)) as pieces:
+        async for piece in pieces:
+            for keyframe in parser.feed(piece):
+                count += 1
+                seconds += keyframe.way + keyframe.hold
+                if count > MAX_KEYFRAMES or (count > 1 and seconds > SEGMENT_SECONDS):
+                    return
+                yield keyframe
+    parser.close()
+    for error in parser.errors:
+        _log.info("the model's text: %s", error)
