@@ -24,6 +24,8 @@ _BLINK_LEFT, _BLINK_RIGHT = INDEX["EyeBlinkLeft"], INDEX["EyeBlinkRight"]
 _WIDE_LEFT, _WIDE_RIGHT = INDEX["EyeWideLeft"], INDEX["EyeWideRight"]
 
 _FIT_POINTS = 48
+"""Points at which a cut is tried; with 16 a value that arrived between two of them left its range by 0.018. The
+whole cut takes 0.07 ms."""
 _FIT_HALVINGS = 7
 _VELOCITY_STEP = 1e-3
 """Seconds of the forward difference that measures a velocity."""

@@ -445,7 +445,7 @@ def parse_file(text: str) -> list[Keyframe]:
     return keyframes
 
 
-class KeyframeJson(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class KeyframeJson(msgspec.Struct, forbid_unknown_fields=True):
     """A keyframe as JSON, on the WebSocket and in the corpus: canonical channel names, zeros left out."""
 
     pose: dict[str, float] = {}

@@ -259,8 +259,25 @@ def check(message: Incoming) -> None:
     for field, value in strings.items():
         if len(value) > MAX_TEXT:
             raise Refused("too-long", f"{field}: {len(value)} characters, at most {MAX_TEXT}", field=field, id=own_id)
-    if not message.text.strip("\0 \t\r\n") and not message.more:
+        if not _is_unicode(value):
+            raise Refused("bad-field", f"{field}: it is not valid Unicode", field=field, id=own_id)
+    # With an id it may end a text that was streamed in parts; the director knows.
+    if is_empty(message.text) and not message.more and own_id is None:
         raise Refused("bad-field", "text: it is empty", field="text", id=own_id)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it holds no lone surrogate, as a terminal or a command line may hand in."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_empty(text: str) -> bool:
+    """Whether there is nothing to act on."""
+    return not text.strip("\0 \t\r\n")
 
 
 def encode(message: msgspec.Struct) -> str:

@@ -8,7 +8,8 @@ SEGMENT_CHARACTERS = 240
 LONGEST_SEGMENT = 400
 """A sentence longer than this is cut, at a clause or a space where there is one."""
 
-_SENTENCE_END = re.compile(r"(?:[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+|\n)\s*")  # noqa: RUF001 - full-width marks are meant
+# Possessive, and only from the first mark of a run: 2,000 exclamation marks took 0.1 s of the GIL otherwise.
+_SENTENCE_END = re.compile(r"(?:(?<![.!?…])[.!?…]++[\"'”’)\]]*+(?=\s)|[。！？]+|\n)\s*")  # noqa: RUF001 - full-width marks are meant
 
 
 class Segmenter:

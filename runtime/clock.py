@@ -81,3 +81,8 @@ def seconds_of_day() -> float:
     """Local time of day in seconds; read once, for the number of the first frame."""
     now = datetime.datetime.now()
     return now.hour * 3600.0 + now.minute * 60.0 + now.second + now.microsecond * 1e-6
+
+
+def cpu_seconds() -> float:
+    """CPU time of the calling thread so far, for benchmarks."""
+    return time.thread_time()

@@ -192,6 +192,10 @@ def _check(config: Config) -> None:
         if names.index(subject.name.lower()) != i:
             raise ConfigError(f"subjects[{i}].name: {subject.name!r} is there twice; Unreal ignores case")
         settings(subject, where=f"subjects[{i}]")
+        try:
+            livelink.Encoder(subject.device or "0" * 36, subject.name, config.rate)
+        except KffError as error:
+            raise ConfigError(f"subjects[{i}]: {error}") from None
     for i, sink in enumerate(config.sinks):
         for name in sink.subjects or []:
             if name not in [subject.name for subject in config.subjects]:
@@ -259,7 +263,7 @@ def load(path: str | None = None) -> tuple[Config, str]:
     for candidate in candidates:
         if path or candidate.is_file():
             try:
-                text = candidate.read_text(encoding="utf-8")
+                text = candidate.read_text(encoding="utf-8-sig")  # Windows editors write a BOM
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 raise UserError(f"{candidate}: cannot be read: {reason}") from None

@@ -30,6 +30,7 @@ from kff_live.protocols.messages import (
     Release,
     Say,
     Started,
+    is_empty,
 )
 from kff_live.protocols.prompt import PromptInput
 from kff_live.protocols.segments import Segmenter
@@ -152,12 +153,14 @@ class Director:
         """Queue a text, or continue one that is open; returns its id.
 
         Raises:
-            Refused: the queue is full, or the id is in use.
+            Refused: the queue is full, the id is in use, or the text is empty.
         """
         running = self._find(message.id) if message.id is not None else None
         if running is not None and running.open:
             self._continue(running, message)
             return running.id
+        if not message.more and is_empty(message.text):
+            raise Refused("bad-field", "text: it is empty", field="text", id=message.id)
         request = PromptInput(message.text, message.background, message.emotion, tuple(message.descriptions))
         return self._accept(message, notify, request=request)
 
@@ -197,18 +200,28 @@ class Director:
             accepted_at=self._clock.now(),
         )
         self._make_room(utterance)
-        self._emit(utterance, Accepted(utterance.id, self.subject, len(self._queue)))
+        place = self._place(utterance)
+        self._emit(utterance, Accepted(utterance.id, self.subject, place))
         if isinstance(message, Say):
             self._continue(utterance, message)
         for keyframe in keyframes:
             self._add_keyframe(utterance, keyframe)
         utterance.written = request is None
-        place = 0
-        if utterance.mode == "queue":
-            place = sum(other.priority >= utterance.priority for other in self._queue)
         self._queue.insert(place, utterance)
         self._wake()
         return utterance.id
+
+    def _place(self, utterance: Utterance) -> int:
+        """First for what cuts in; else behind what is as urgent, and behind what has cut in."""
+        if utterance.mode != "queue":
+            return 0
+        place = len(self._queue)
+        while place:
+            before = self._queue[place - 1]
+            if before.mode != "queue" or before.priority >= utterance.priority:
+                break
+            place -= 1
+        return place
 
     def _make_room(self, utterance: Utterance) -> None:
         """Cut the current one for `interrupt`, and empty the queue as well for `replace`."""
@@ -222,7 +235,8 @@ class Director:
         """Cut what plays, empty the queue, ease to neutral, in at most `within` seconds."""
         self._drop_queue(reason)
         self._cut_current(reason)
-        if self._face in ("up", "held"):
+        slow = self._face == "releasing" and self._start + self._timeline.end > self._clock.now() + within
+        if self._face in ("up", "held") or slow:
             self._release_now(min(self._release_seconds, within))
         self._wake()
 
@@ -272,6 +286,9 @@ class Director:
                 utterance.failure = "the model wrote no keyframe"
         except GeneratorError as error:
             utterance.failure = str(error)
+        except Exception as error:  # noqa: BLE001 - a generator's bug must not leave a text without its final event
+            _log.error("%s: the generator failed: %r", utterance.id, error)
+            utterance.failure = f"the generator failed: {error!r}"
         finally:
             utterance.open = False
             utterance.written = True
@@ -329,6 +346,9 @@ class Director:
         finally:
             self._drop_queue("the runtime ended")
             self._cut_current("the runtime ended")
+            if self._finishing is not None:
+                self._end(self._finishing, Interrupted(self._finishing.id, self.subject, "the runtime ended"))
+            self._current = self._finishing = None
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -352,8 +372,8 @@ class Director:
             elif self._face == "releasing":
                 until = self._start + self._timeline.end
                 if now >= until:
-                    self._face = "neutral"
                     self._finish(self._finishing)
+                    self._rest()
                     continue
             await self._wait(until)
 
@@ -399,11 +419,17 @@ class Director:
     def _release_now(self, seconds: float) -> None:
         """Ease to neutral from wherever the face is: continue the track after its last hold, else cut."""
         finishing = self._finishing
-        if finishing is None:
+        if finishing is None or self._face == "releasing":
             self._new_track()
         self._timeline.append(release(seconds), at=self._clock.now() - self._start)
         self._publish(finishing.id if finishing else None)
         self._face = "releasing"
+
+    def _rest(self) -> None:
+        """Nothing is acted: frames carry no utterance, and the finished track can be forgotten."""
+        self._new_track()
+        self._publish(None)
+        self._face = "neutral"
 
     def _finish(self, utterance: Utterance | None) -> None:
         if utterance is not None:

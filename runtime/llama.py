@@ -357,7 +357,7 @@ class Engine:
         """
         if self._settings.temperature > 0.0:
             noise = answer.random.standard_exponential(self._n_vocab, dtype=np.float32)
-            logits = logits / np.float32(self._settings.temperature) - np.log(noise)
+            logits = logits / np.float32(self._settings.temperature) - np.log(np.maximum(noise, np.float32(1e-30)))
         best = int(logits.argmax())
         if self._allowed(answer, np.array([best]), logits) == best:
             return best

@@ -83,8 +83,10 @@ class LlamaProcess:
         chats = len(messages(request, dialect=self._settings.dialect, examples=False))
         async with self._gate.enter(alone=attempt > 0):
             for number in range(chats):
-                async for piece in self._answer(request, number, seed):
-                    yield piece
+                # Closed here and not by the garbage collector: a cancel is sent before the gate is left.
+                async with contextlib.aclosing(self._answer(request, number, seed)) as pieces:
+                    async for piece in pieces:
+                        yield piece
 
     async def _answer(self, request: PromptInput, number: int, seed: int) -> AsyncGenerator[str, None]:
         await self._ready.wait()

@@ -7,6 +7,7 @@ brackets, which is a best effort. The guarantee holds for the local engine only.
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -56,11 +57,16 @@ class OpenAIServer:
         self._settings = settings
         self._on_state = on_state
         key = os.environ.get(settings.key_variable, "")
-        self._client = httpx.AsyncClient(
-            base_url=settings.base_url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(settings.stall, connect=5.0),
-        )
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=settings.base_url.rstrip("/") + "/",
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(settings.stall, connect=5.0),
+            )
+        except httpx.InvalidURL as error:
+            raise UserError(
+                f"model.base_url: {settings.base_url!r}: {error}; expected such as 'http://127.0.0.1:8000/v1'"
+            ) from None
 
     def describe(self) -> str:
         """Model and server."""
@@ -87,8 +93,9 @@ class OpenAIServer:
     async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
         """The answer in pieces; one request for `compact`, one a keyframe for `keyframeface`."""
         for chat in messages(request, dialect=self._settings.dialect, examples=self._settings.examples):
-            async for piece in self._answer(chat, seed):
-                yield piece
+            async with aclosing(self._answer(chat, seed)) as pieces:  # a cancel ends the request at once
+                async for piece in pieces:
+                    yield piece
 
     async def _answer(self, chat: list[Message], seed: int) -> AsyncGenerator[str, None]:
         body: dict[str, Any] = {

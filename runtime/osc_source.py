@@ -63,8 +63,8 @@ class OscSource(asyncio.DatagramProtocol):
             return
         try:
             packet = OscPacket(data)
-        except (ParseError, ValueError) as error:
-            self._report(f"not an OSC packet: {error}")
+        except (ParseError, ValueError, RecursionError) as error:
+            self._report(f"not an OSC packet: {str(error)[:200]}")
             return
         for timed in packet.messages:
             try:

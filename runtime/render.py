@@ -19,7 +19,7 @@ from kff_live.protocols.errors import DecodeError, GeneratorError, UserError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.keyframe_text import HEADER, format_keyframe, parse_file
 from kff_live.protocols.keyframes import Keyframe, as_acted, release
-from kff_live.protocols.messages import MAX_TEXT
+from kff_live.protocols.messages import MAX_TEXT, Refused, Say, check
 from kff_live.protocols.prompt import PromptInput
 from kff_live.protocols.segments import Segmenter
 from kff_live.protocols.track import Timeline
@@ -142,8 +142,10 @@ def render(options: argparse.Namespace, config: Config) -> int:
         lines = list(_read_batch(Path(options.batch)))
         folder = _folder(Path(options.output))
         return asyncio.run(_render_batch(renderer, lines, folder, options, config))
-    if not options.text.strip() or len(options.text) > MAX_TEXT:
-        raise UserError(f"TEXT: {len(options.text)} characters, expected 1 to {MAX_TEXT}")
+    try:
+        check(Say(text=options.text, background=options.background, emotion=options.emotion))
+    except Refused as refused:
+        raise UserError(str(refused)) from None
     return asyncio.run(_render_one(renderer, options, config))
 
 
@@ -225,7 +227,7 @@ def _read_batch(path: Path) -> Iterator[BatchLine]:
     """The lines of a batch file; all are checked before the first is rendered."""
     seen: set[str] = set()
     try:
-        texts = path.read_text(encoding="utf-8").splitlines()
+        texts = path.read_text(encoding="utf-8-sig").split("\n")  # and not splitlines: JSON may hold U+2028
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -9,17 +9,18 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import connect
 
 from kff_live.protocols.errors import UserError
-from kff_live.protocols.messages import Refused, Say, check, encode
+from kff_live.protocols.messages import Refused, Say, check, encode, is_empty
+from kff_live.runtime.clock import SystemClock
 
-_FINAL = {"done": 0, "interrupted": 1, "dropped": 1, "failed": 1, "error": 2}
-"""Exit status by the type of the last message."""
+_FINAL = {"done": 0, "interrupted": 1, "dropped": 1, "failed": 1}
+"""Exit status by the type of the final event."""
 
 
 def say(options: argparse.Namespace) -> int:
-    """Send `options.text`; returns 0 when it was acted to its end, 1 when it was cut short, 2 when it was refused.
+    """Send `options.text`; returns 0 when it was acted to its end, 1 when it was cut short.
 
     Raises:
-        UserError: a value is out of range, or there is no runtime at the address.
+        UserError: the text is refused, or there is no runtime at the address.
     """
     message = Say(
         text=sys.stdin.read() if options.text == "-" else options.text,
@@ -35,13 +36,18 @@ def say(options: argparse.Namespace) -> int:
         check(message)
     except Refused as refused:
         raise UserError(str(refused)) from None
+    if is_empty(message.text):
+        raise UserError("TEXT: it is empty")
     token = options.token or os.environ.get("KFF_TOKEN", "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with connect(options.url, additional_headers=headers, compression=None, open_timeout=5) as connection:
+        # Directly, since a proxy from the environment seldom knows the way to this machine.
+        with connect(
+            options.url, additional_headers=headers, compression=None, open_timeout=5, proxy=None
+        ) as connection:
             connection.send(encode(message))
             return _print_events(connection.recv, message.id, options.timeout)
-    except InvalidURI:
+    except (InvalidURI, ValueError):  # ValueError: its port
         raise UserError(f"--url: {options.url!r} is not a WebSocket address such as ws://127.0.0.1:8765") from None
     except InvalidHandshake as error:
         raise UserError(f"{options.url} refuses the connection: {error}") from None
@@ -54,11 +60,15 @@ def say(options: argparse.Namespace) -> int:
 
 
 def _print_events(receive, message_id: str | None, timeout: float) -> int:  # type: ignore[no-untyped-def]
+    clock = SystemClock()
+    deadline = clock.now() + timeout
     while True:
-        text = receive(timeout=timeout)
+        text = receive(timeout=max(0.0, deadline - clock.now()))
         event = msgspec.json.decode(text)
-        if event.get("id") != message_id:
+        if event.get("id", message_id if event["type"] == "error" else None) != message_id:
             continue
         print(text, flush=True)  # noqa: T201 - standard output is the data
+        if event["type"] == "error":
+            raise UserError(event["message"])
         if event["type"] in _FINAL:
             return _FINAL[event["type"]]

