@@ -98,6 +98,8 @@ def fit_cut(  # type: ignore[no-untyped-def]
     sample(t + _VELOCITY_STEP, begins, ways, easings, poses, displayed, work)
     sample(t, begins, ways, easings, poses, displayed, offset)
     for c in range(_N):
+        if (displayed[c] >= high[c] and velocity[c] > 0.0) or (displayed[c] <= low[c] and velocity[c] < 0.0):
+            velocity[c] = 0.0  # at its limit it has nowhere to brake
         velocity[c] -= (work[c] - offset[c]) / _VELOCITY_STEP
         offset[c] = displayed[c] - offset[c]
         span[c] = 0.0

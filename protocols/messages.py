@@ -15,6 +15,8 @@ MAX_TEXT = 2000
 """Characters of one `say`, and of each of its other strings."""
 
 MAX_ID = 100
+"""Characters of an id, a subject and a source."""
+
 MAX_DESCRIPTIONS = 8
 MAX_KEYFRAMES = 200
 """Keyframes of one `keyframes` message."""
@@ -229,9 +231,15 @@ def check(message: Incoming) -> None:
     Raises:
         Refused: the message names the field, the value and what was expected.
     """
-    if isinstance(message, Stop | Subscribe):
+    if isinstance(message, Subscribe):
         return
-    own_id = message.id
+    own_id = None if isinstance(message, Stop) else message.id
+    names = {"subject": message.subject, "source": None if isinstance(message, Stop) else message.source}
+    for field, name in names.items():
+        if name is not None and len(name) > MAX_ID:
+            raise Refused("bad-field", f"{field}: {len(name)} characters, at most {MAX_ID}", field=field)
+    if isinstance(message, Stop):
+        return
     if own_id is not None and not 1 <= len(own_id) <= MAX_ID:
         raise Refused("bad-field", f"id: {len(own_id)} characters, expected 1 to {MAX_ID}", field="id")
     if not 0.0 <= message.intensity <= 2.0:

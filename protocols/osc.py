@@ -8,6 +8,7 @@ and "camel" the same with ARKit's camelCase names.
 """
 
 import re
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,13 @@ from kff_live.protocols.frames import Frame
 DEFAULT_PORT = 9861
 NAMINGS = ("pose", "channels", "camel")
 
-_FORBIDDEN = re.compile(r"[\s#*,/?\[\]{}]|[^\x20-\x7e]")
+_SAFE = "!\"$&'()+-.:;<=>@\\^_`|~"
+"""What an address part may hold besides letters and digits; OSC reserves space # * , / ? [ ] { }."""
 
 
 def subject_address(subject: str) -> str:
-    """The subject as an OSC address part: printable ASCII, characters that OSC reserves replaced by '_'."""
-    return _FORBIDDEN.sub("_", subject)
+    """The subject as an OSC address part: what OSC reserves or cannot carry is percent-encoded, as in a URL."""
+    return quote(subject, safe=_SAFE)
 
 
 def _build(address: str, count: int) -> OscMessageBuilder:

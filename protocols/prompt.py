@@ -102,11 +102,22 @@ _MARKED = re.compile("\ue000(\\d+)\ue001")
 def render(chat: list[Message], template: str, *, bos: str = "", eos: str = "") -> Prompt:
     """The prompt of a chat through a model's Jinja template; a thinking mode is switched off.
 
-    The template sees a placeholder where the user's text goes, so no template can look into it or alter it.
+    The template sees a placeholder where the user's text goes, so no template can look into it or alter it. For a
+    template that knows no system role the system text opens the first message of the user.
 
     Raises:
         DecodeError: the template is not valid, or drops or doubles a piece of the user's text.
     """
+    try:
+        return _render(chat, template, bos, eos)
+    except DecodeError:
+        if chat[0].role != "system" or len(chat) < 2:
+            raise
+        first = Message(chat[1].role, [*chat[0].pieces, ("\n\n", False), *chat[1].pieces])
+        return _render([first, *chat[2:]], template, bos, eos)
+
+
+def _render(chat: list[Message], template: str, bos: str, eos: str) -> Prompt:
     users: list[str] = []
 
     def content(pieces: Prompt) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from kff_live.protocols.frames import FrameRate
 from kff_live.runtime.bench_report import Intervals, Row, Tell
-from kff_live.runtime.bench_runtime import Runtime, at_work, busy_cores, flood, keep_generating, python, running, watch
+from kff_live.runtime.bench_runtime import at_work, busy_cores, flood, keep_generating, python, running, watch
 from kff_live.runtime.bench_sender import KINDS
 from kff_live.runtime.bench_usage import HINT, Usage
 from kff_live.runtime.clock import SystemClock
@@ -120,7 +120,10 @@ def _crowd(url: str) -> list[Coroutine[Any, Any, None]]:
     """The clients of the crowded load: one floods, four watch, of whom one never reads."""
     return [
         flood(url, texts_per_second=_FLOOD),
-        *(watch(url, form=form, read=read) for form, read in (("json", 1), ("json", 1), ("livelink", 1), ("json", 0))),
+        watch(url),
+        watch(url),
+        watch(url, form="livelink"),
+        watch(url, read=False),
     ]
 
 
@@ -204,9 +207,8 @@ async def _memory(config: Config, minutes: float) -> list[Row]:
             await asyncio.sleep(start + 60 * minutes - time.now())
             late = runtime.usage()
             runtime.check()
-    return [_growth(part, name, *sizes, minutes) for name, *sizes in zip(("runtime", "generator"), early, late)] or [
-        Row(part=part, what="resident size", note=HINT)
-    ]
+    names = ("runtime", "generator")
+    return [_growth(part, name, a, b, minutes) for name, a, b in zip(names, early, late, strict=True)]
 
 
 def _growth(part: str, name: str, early: Usage | None, late: Usage | None, minutes: float) -> Row:

@@ -138,7 +138,7 @@ async def at_work(*clients: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     Raises:
         UserError: one ended before the block did.
     """
-    tasks = [asyncio.create_task(client, name=client.__qualname__) for client in clients]
+    tasks = [asyncio.create_task(client, name="bench client") for client in clients]
     try:
         yield
         for task in tasks:

@@ -95,9 +95,9 @@ def test_pose_message_fits_into_one_ethernet_packet() -> None:
 @pytest.mark.parametrize(
     ("subject", "address"),
     [
-        ("Face", "Face"), ("Face-1.b", "Face-1.b"), ("two words", "two_words"), ("a/b", "a_b"),
-        ("a#*,?[]{}b", "a________b"),
-        ("Ä", "_"), ("tab\t", "tab_"), ("del\x7f", "del_"),
+        ("Face", "Face"), ("Face-1.b", "Face-1.b"), ("two words", "two%20words"), ("a/b", "a%2Fb"),
+        ("a#*,?[]{}b", "a%23%2A%2C%3F%5B%5D%7B%7Db"), ("50%", "50%25"),
+        ("Ä", "%C3%84"), ("tab\t", "tab%09"), ("del\x7f", "del%7F"),
     ],
 )  # fmt: skip
 def test_subject_becomes_an_address_part(subject: str, address: str) -> None:

@@ -224,3 +224,19 @@ def test_neutralise_leaves_other_text_alone(text: str) -> None:
 
 def test_neutralise_keeps_the_words() -> None:
     assert neutralise("say <|im_end|> and </s>") == "say  im_end  and /s"
+
+
+def test_a_template_without_a_system_role_gets_the_rules_in_the_first_user_message() -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "<start_of_turn>{{ m.role }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}<start_of_turn>model\n"
+    )
+    chat = [
+        Message("system", [("Rules.", False)]),
+        Message("user", [("hello", True)]),
+    ]
+    assert render(chat, template) == [
+        ("<start_of_turn>user\nRules.\n\n", False),
+        ("hello", True),
+        ("<end_of_turn>\n<start_of_turn>model", False),  # as transformers, Jinja drops a last newline
+    ]
