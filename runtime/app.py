@@ -119,29 +119,33 @@ class App:
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(supervise("the generator", self.generator.run), name="generator")]
-            await self.websocket.start()
-            if self.osc is not None:
-                await self.osc.start()
-            status = StatusLine(self)
-            status.log(start_screen(self))
-            kernels = await asyncio.to_thread(importlib.import_module, "kff_live.protocols.kernels")
-            for player in self.players.values():
-                player.use(kernels)
-            gc.collect()
-            gc.freeze()  # a full collection of what never goes away took 16 to 27 ms
-            for name, director in self.desk.directors.items():
-                tasks.append(
-                    group.create_task(supervise(f"the director of {name}", director.run), name=f"director {name}")
-                )
-            tasks.append(group.create_task(supervise("the status line", status.run), name="status"))
-            self._read_keyboard(status)
             with self._signals():
+                tasks = [group.create_task(supervise("the generator", self.generator.run), name="generator")]
+                await self.websocket.start()
+                if self.osc is not None:
+                    await self.osc.start()
+                status = StatusLine(self)
+                status.log(start_screen(self))
+                await self._warm_up()
+                for name, director in self.desk.directors.items():
+                    life = supervise(f"the director of {name}", director.run)
+                    tasks.append(group.create_task(life, name=f"director {name}"))
+                tasks.append(group.create_task(supervise("the status line", status.run), name="status"))
+                self._read_keyboard(status)
                 await self._stopping.wait()
                 await self._shut_down()
             status.end()
             for task in tasks:
                 task.cancel()
+
+    async def _warm_up(self) -> None:
+        """Compile the kernels. No collection meanwhile: one of all that is loaded here stops the frames for 0.1 s."""
+        gc.disable()
+        kernels = await asyncio.to_thread(importlib.import_module, "kff_live.protocols.kernels")
+        for player in self.players.values():
+            player.use(kernels)
+        gc.freeze()  # what is loaded by now never goes away; a collection that walked it took 16 to 27 ms
+        gc.enable()
 
     async def _shut_down(self) -> None:
         """Sources stop, the face eases out, three neutral frames go out."""
@@ -188,6 +192,7 @@ class App:
                 status.log(f"{event.id} failed: {event.reason}")
 
         def act(text: str) -> None:
+            status.typed(text)
             message = Say(text=text)
             try:
                 check(message)

@@ -108,7 +108,8 @@ def python(module: str, *arguments: object, **streams: Any) -> Iterator[subproce
     """Run a module as a process of its own; at the end ask it to stop, then make it."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | streams
-    with subprocess.Popen(command, **streams) as process:
+    process: subprocess.Popen[bytes] = subprocess.Popen(command, **streams)
+    with process:
         try:
             yield process
         finally:

@@ -123,7 +123,7 @@ class Director:
         self._limit = limit
         self._release_seconds = release_seconds
         self._settings = settings or player.plan.settings
-        self._seed = seed
+        self._seeds = itertools.count(seed)
         self._queue: list[Utterance] = []
         self._current: Utterance | None = None
         self._finishing: Utterance | None = None  # acted to its last hold; `done` when the release ends
@@ -301,11 +301,10 @@ class Director:
             text, utterance.request.background, utterance.request.emotion, utterance.request.descriptions
         )
         taken = 0
+        seed = next(self._seeds)
         for attempt in range(_ATTEMPTS):
             try:
-                written = write_keyframes(
-                    self._generator, request, dialect=self._dialect, seed=self._seed, attempt=attempt
-                )
+                written = write_keyframes(self._generator, request, dialect=self._dialect, seed=seed, attempt=attempt)
                 async with aclosing(written) as keyframes:
                     position = 0
                     async for keyframe in keyframes:

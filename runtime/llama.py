@@ -133,7 +133,7 @@ class Engine:
         layers = _llama.llama_model_n_layer(self._model) + 1
         wanted = settings.gpu_layers
         self.info = EngineInfo(
-            name=self._meta("general.name") or Path(settings.path).stem,
+            name=Path(settings.path).name,
             gpu=gpu,
             gpu_layers=(layers if wanted < 0 else min(wanted, layers)) if gpu else 0,
             threads=threads,
@@ -186,11 +186,6 @@ class Engine:
         scales = (ctypes.c_float * 1)(self._settings.adapter_scale)
         if _llama.llama_set_adapters_lora(self._context, adapters, 1, scales) != 0:
             raise UserError(f"{path}: the adapter cannot be applied: {self._log.tail()}")
-
-    def _meta(self, key: str) -> str:
-        buffer = ctypes.create_string_buffer(256)
-        length = _llama.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace") if length > 0 else ""
 
     def _chat_template(self) -> str:
         template = _llama.llama_model_chat_template(self._model, None)

@@ -237,39 +237,28 @@ class LlamaProcess:
 
 
 class _Gate:
-    """Lets any number of answers in together, or one alone."""
+    """Lets any number of answers in together, or one alone; who wants to be alone goes before those that come later."""
 
     def __init__(self) -> None:
         self._inside = 0
-        self._alone_waiting = 0
-        self._changed = asyncio.Condition()
+        self._alone = 0  # inside or waiting
+        self._left = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def enter(self, *, alone: bool) -> AsyncIterator[None]:
-        if alone:
-            self._alone_waiting += 1
+        self._alone += alone
         try:
-            async with self._changed:
-                await self._changed.wait_for(
-                    lambda: self._inside == 0 if alone else not self._alone_waiting and self._inside >= 0
-                )
-                self._inside = -1 if alone else self._inside + 1
-        except BaseException:
-            self._alone_waiting -= alone
-            raise
-        try:
-            yield
+            while self._inside if alone else self._alone:
+                self._left.clear()
+                await self._left.wait()
+            self._inside += 1
+            try:
+                yield
+            finally:
+                self._inside -= 1
         finally:
-            if alone:
-                self._alone_waiting -= 1
-            self._inside = 0 if alone else self._inside - 1
-            # Leaving must not wait: it also happens while being cancelled.
-            wake = asyncio.ensure_future(self._wake())
-            wake.add_done_callback(lambda task: task.cancelled() or task.exception())
-
-    async def _wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+            self._alone -= alone
+            self._left.set()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """What a person sees: the start screen and the status line, on standard error."""
 
 import asyncio
+import collections
 import logging
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,8 @@ from kff_live.runtime.config import LiveLink, Osc, Recording
 if TYPE_CHECKING:
     from kff_live.runtime.app import App
 
-_COLUMNS = 100
+_UP, _SAVE, _RESTORE, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[1A", "\x1b7", "\x1b8", "\x1b[K", "\x1b[J"
+_FPS_SECONDS = 10  # the rate is a mean over so many; one second alone would show 59 or 61 at random
 
 
 def start_screen(app: "App") -> str:
@@ -47,7 +51,7 @@ class StatusLine:
 
     def __init__(self, app: "App") -> None:
         self._app = app
-        self._in_place = sys.stderr.isatty()
+        self._in_place = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._shown = False
         self._described = app.generator.describe()
         self._handler = _Handler(self)
@@ -57,6 +61,12 @@ class StatusLine:
         """Print above the status line."""
         self._clear()
         print(text, file=sys.stderr, flush=True)  # noqa: T201 - this is the screen
+
+    def typed(self, text: str) -> None:
+        """A line was typed below the status line: it goes above."""
+        if self._shown:
+            sys.stderr.write(_UP)
+        self.log(f"> {text}")
 
     def end(self) -> None:
         """Leave a clean terminal."""
@@ -68,12 +78,15 @@ class StatusLine:
         stats = self._app.frame_thread.stats
         clock = self._app.clock
         never = asyncio.Event()
-        frames, since = stats.frames, clock.now()
+        seen = collections.deque([(clock.now(), stats.frames)], maxlen=_FPS_SECONDS)
+        shown = clock.now()
         while True:
-            await clock.wait(never, since + 1.0)
+            shown += 1.0
+            await clock.wait(never, shown)
             now = clock.now()
+            since, frames = seen[0]
             fps = (stats.frames - frames) / (now - since)
-            frames, since = stats.frames, now
+            seen.append((now, stats.frames))
             described = self._app.generator.describe()
             if described != self._described:
                 self._described = described
@@ -95,16 +108,21 @@ class StatusLine:
         return latest[1]
 
     def _show(self, line: str) -> None:
-        if self._in_place:
-            sys.stderr.write(f"\r{line[:_COLUMNS]:<{_COLUMNS}}")
-            sys.stderr.flush()
-            self._shown = True
-        else:
+        """On a terminal the cursor stays a line below, where texts are typed."""
+        if not self._in_place:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - this is the screen
+            return
+        line = line[: shutil.get_terminal_size().columns - 1]
+        if self._shown:
+            sys.stderr.write(f"{_SAVE}{_UP}\r{line}{_CLEAR_LINE}{_RESTORE}")
+        else:
+            sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+        self._shown = True
 
     def _clear(self) -> None:
         if self._shown:
-            sys.stderr.write("\r" + " " * _COLUMNS + "\r")
+            sys.stderr.write(f"{_UP}\r{_CLEAR_BELOW}")
             self._shown = False
 
 

@@ -1,6 +1,7 @@
 """Sinks: where frames leave. UDP is sent from the frame thread; a recording is written by a thread of its own."""
 
 import logging
+import platform
 import queue
 import socket
 import threading
@@ -40,8 +41,8 @@ class ClosingSink(Sink, Protocol):
 
 
 def device_id(subject: str, configured: str = "") -> str:
-    """The device id of a subject: stable on this machine, different for every subject, 36 characters."""
-    return configured or str(uuid.uuid5(uuid.UUID(int=uuid.getnode()), f"kff-live/{subject}"))
+    """The device id of a subject: a UUID of this machine's name and the subject's, so the same at every start."""
+    return configured or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{subject}.kff-live.{platform.node()}"))
 
 
 class UdpSink:

@@ -1,0 +1,1031 @@
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kff_live.protocols import kernels
+from kff_live.protocols.channels import INDEX
+from kff_live.protocols.errors import GeneratorDied, GeneratorError
+from kff_live.protocols.frames import FrameRate
+from kff_live.protocols.keyframe_text import KeyframeJson
+from kff_live.protocols.messages import (
+    Accepted,
+    Done,
+    Dropped,
+    Event,
+    Failed,
+    Interrupted,
+    KeyframeEvent,
+    Keyframes,
+    Refused,
+    Say,
+    Started,
+)
+from kff_live.protocols.prompt import PromptInput
+from kff_live.runtime.clock import ManualClock
+from kff_live.runtime.director import HOLD_FOR_NEXT, MAX_STREAMED, MORE_SECONDS, Director
+from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
+from kff_live.runtime.generator_wire import AnswerStats
+from kff_live.runtime.player import Player
+
+SMILE = INDEX["MouthSmileLeft"]
+FINAL = (Done, Interrupted, Dropped, Failed)
+
+
+class Fake:
+    """The part of a generator that every fake here shares; `asked` lists the texts it was asked for."""
+
+    state: ModelState = "ready"
+    last_stats: AnswerStats | None = None
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.attempts: list[int] = []
+        self.cancelled: list[str] = []
+
+    async def run(self) -> None: ...
+
+    def describe(self) -> str:
+        return "a fake"
+
+    async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
+        self.asked.append(request.text)
+        self.attempts.append(attempt)
+        try:
+            async for piece in self.answer(request.text, attempt):
+                yield piece
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cancelled.append(request.text)
+            raise
+
+    async def answer(self, text: str, attempt: int) -> AsyncGenerator[str, None]:
+        raise NotImplementedError
+        yield ""
+
+
+class OnCommand(Fake):
+    """Writes what `give` says; None ends the answer, an error is raised."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: defaultdict[str, asyncio.Queue[str | Exception | None]] = defaultdict(asyncio.Queue)
+
+    def give(self, text: str, *pieces: str | Exception | None) -> None:
+        for piece in pieces:
+            self._pieces[text].put_nowait(piece)
+
+    async def answer(self, text: str, attempt: int) -> AsyncGenerator[str, None]:
+        while (piece := await self._pieces[text].get()) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+class Stage:
+    """A director on a manual clock, with everything it says."""
+
+    def __init__(self, generator: Generator | None = None, **options: Any) -> None:
+        self.clock = ManualClock(1000.0)
+        self.player = Player("Face", FrameRate())
+        self.player.use(kernels)
+        self.events: list[Event] = []
+        self.own: list[Event] = []
+        self.director = Director(
+            self.player, generator or ScriptedGenerator(), self.clock, notify=self.events.append, **options
+        )
+
+    async def __aenter__(self) -> "Stage":
+        self._task = asyncio.create_task(self.director.run())
+        await settle()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.end()
+
+    async def end(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def say(self, text: str, **fields: Any) -> str:
+        new = self.director.say(Say(text=text, **fields), self.own.append)
+        await self.tick()
+        return new
+
+    async def play(self, *keyframes: KeyframeJson, **fields: Any) -> str:
+        new = self.director.play(Keyframes(keyframes=list(keyframes), **fields), self.own.append)
+        await self.tick()
+        return new
+
+    async def advance(self, seconds: float, step: float = 0.05) -> None:
+        end = self.clock.now() + seconds
+        while self.clock.now() < end - 1e-9:
+            self.clock.advance(min(step, end - self.clock.now()))
+            await self.tick()
+
+    async def stop(self, **options: Any) -> None:
+        self.director.stop(**options)
+        await self.tick()
+
+    def of(self, utterance: str) -> list[str]:
+        return [type(event).__name__ for event in self.events if getattr(event, "id", None) == utterance]
+
+    def final(self, utterance: str) -> Event | None:
+        finals = [e for e in self.events if isinstance(e, FINAL) and e.id == utterance]
+        assert len(finals) <= 1
+        return finals[0] if finals else None
+
+    async def tick(self) -> None:
+        """Let the director do what it has to, and one frame be made."""
+        await settle()
+        self.frame = self.player.frame(self.clock.now(), 0, 0.0)
+
+    def smile(self) -> float:
+        return float(self.frame.pose[SMILE])
+
+
+async def settle() -> None:
+    for _ in range(25):
+        await asyncio.sleep(0)
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scenario())
+
+
+def smile(level: float, *, way: float = 0.4, hold: float = 0.0) -> KeyframeJson:
+    return KeyframeJson({"MouthSmileLeft": level, "MouthSmileRight": level}, way, hold)
+
+
+def check_events(events: list[Event]) -> None:
+    """The law of events: accepted, then keyframes in order and started in any place, then exactly one final."""
+    by_id: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        by_id[getattr(event, "id", "")].append(event)
+    for utterance, said in by_id.items():
+        kinds = Counter(type(e) for e in said)
+        assert isinstance(said[0], Accepted), utterance
+        assert kinds[Accepted] == 1, utterance
+        assert kinds[Started] <= 1, utterance
+        assert [isinstance(e, FINAL) for e in said].count(True) == 1, (utterance, said)
+        final = said[-1]
+        assert isinstance(final, FINAL), (utterance, said)
+        indices = [e.index for e in said if isinstance(e, KeyframeEvent)]
+        assert indices == list(range(len(indices))), utterance
+        if isinstance(final, Done):
+            assert kinds[Started] == 1
+            assert final.keyframes == len(indices) > 0
+        if isinstance(final, Dropped):
+            assert kinds[Started] == 0
+        if isinstance(final, Interrupted):
+            assert kinds[Started] == 1
+
+
+# --- one text
+
+
+def test_a_text_is_accepted_acted_and_done_when_the_release_ends() -> None:
+    async def scenario() -> None:
+        async with Stage(release_seconds=0.6) as stage:
+            name = await stage.say("hello")  # 4+4 smile5
+            assert stage.of(name) == ["Accepted", "KeyframeEvent", "Started"]
+            await stage.advance(0.4)
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.advance(0.35)
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.advance(0.6)
+            assert stage.final(name) is None
+            assert not stage.director.at_rest
+            await stage.advance(0.15)
+            assert stage.final(name) == Done(name, "Face", 1, 0)
+            assert stage.smile() == 0.0
+            assert stage.director.at_rest
+            assert stage.own == stage.events
+
+    run(scenario)
+
+
+def test_keyframes_are_played_without_the_model() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.play(smile(0.8, way=0.4), smile(0.2, way=0.4), id="k")
+            assert name == "k"
+            await stage.advance(0.4)
+            assert stage.smile() == pytest.approx(0.8)
+            await stage.advance(0.4)
+            assert stage.smile() == pytest.approx(0.2)
+            await stage.advance(2.0)
+            assert stage.final("k") == Done("k", "Face", 2, 0)
+            assert generator.asked == []
+
+    run(scenario)
+
+
+def test_keyframe_events_carry_the_pose_as_acted() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="joy: 4+4 smile5 jaw2 mouthclose9\n")) as stage:
+            await stage.say("x", intensity=2.0)
+            event = next(e for e in stage.events if isinstance(e, KeyframeEvent))
+            assert event.keyframe.pose == pytest.approx(
+                {"JawOpen": 0.4, "MouthClose": 0.4, "MouthSmileLeft": 1.0, "MouthSmileRight": 1.0}
+            )
+            assert event.text == "joy: 4+4 jaw4 mouthclose4 smile10"
+            await stage.advance(0.4)
+            assert stage.smile() == pytest.approx(1.0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("intensity", "level"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5), (2.0, 1.0)])
+def test_intensity_scales_the_acted_pose(intensity: float, level: float) -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("x", intensity=intensity)
+            await stage.advance(0.4)
+            assert stage.smile() == pytest.approx(level)
+
+    run(scenario)
+
+
+def test_hold_keeps_the_last_key_until_something_comes() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            name = await stage.say("x", release="hold")
+            await stage.advance(0.85)
+            assert stage.final(name) == Done(name, "Face", 1, 0)
+            assert stage.director.at_rest
+            await stage.advance(60.0, step=1.0)
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.stop()
+            await stage.advance(0.7)
+            assert stage.smile() == 0.0
+
+    run(scenario)
+
+
+def test_a_held_face_goes_on_from_where_it_is() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("x", release="hold")
+            await stage.advance(1.0)
+            await stage.play(smile(1.0, way=0.4))
+            levels = []
+            for _ in range(8):
+                levels.append(stage.smile())
+                await stage.advance(0.05)
+            assert levels[0] == pytest.approx(0.5)
+            assert levels == sorted(levels)
+
+    run(scenario)
+
+
+# --- late keyframes
+
+
+def test_a_late_keyframe_begins_at_its_arrival_and_counts_as_an_underrun() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", "4+4 smile5\n")
+            await stage.tick()
+            await stage.advance(2.0)
+            assert stage.smile() == pytest.approx(0.5)  # it holds, release has not begun
+            generator.give("x", "4 smile10\n", None)
+            await stage.tick()
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.advance(0.2)
+            assert stage.smile() == pytest.approx(0.75, abs=0.01)
+            await stage.advance(0.2)
+            assert stage.smile() == pytest.approx(1.0)
+            await stage.advance(1.0)
+            assert stage.final(name) == Done(name, "Face", 2, 1)
+
+    run(scenario)
+
+
+def test_the_release_begins_only_after_the_end_of_the_text() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator, release_seconds=0.6) as stage:
+            name = await stage.say("x")
+            generator.give("x", "4+4 smile5\n")
+            await stage.advance(5.0)
+            assert stage.smile() == pytest.approx(0.5)
+            generator.give("x", None)
+            await stage.tick()
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.advance(0.3)
+            assert stage.smile() == pytest.approx(0.25, abs=0.01)
+            await stage.advance(0.35)
+            assert stage.final(name) == Done(name, "Face", 1, 0)
+
+    run(scenario)
+
+
+def test_keyframes_in_time_are_no_underrun() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", "4+4 smile5\n")
+            await stage.advance(0.3)
+            generator.give("x", "4+4 smile10\n", None)
+            await stage.advance(4.0)
+            assert stage.final(name) == Done(name, "Face", 2, 0)
+
+    run(scenario)
+
+
+# --- modes
+
+
+def test_a_queued_text_begins_after_the_last_hold_without_passing_through_neutral() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            first = await stage.say("one")
+            second = await stage.say("two")
+            lowest = 1.0
+            await stage.advance(0.4)
+            for _ in range(16):  # until the second is at its own last hold
+                lowest = min(lowest, stage.smile())
+                await stage.advance(0.05)
+            assert lowest == pytest.approx(0.5, abs=1e-3)
+            assert stage.final(first) == Done(first, "Face", 1, 0)
+            assert stage.of(second)[-1] == "Started"
+            await stage.advance(2.0)
+            assert stage.final(second) == Done(second, "Face", 1, 0)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_the_face_waits_a_while_for_the_next_text_and_is_released_then() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator, release_seconds=0.6) as stage:
+            first, second = await stage.say("one"), await stage.say("two")
+            generator.give("one", "4+4 smile5\n", None)
+            await stage.tick()
+            await stage.advance(0.8 + HOLD_FOR_NEXT - 0.1)
+            assert stage.smile() == pytest.approx(0.5)
+            assert stage.final(first) is None
+            await stage.advance(0.9)
+            assert stage.smile() == 0.0
+            assert stage.final(first) == Done(first, "Face", 1, 0)
+            generator.give("two", "4 smile5\n", None)
+            await stage.advance(2.0)
+            assert stage.final(second) == Done(second, "Face", 1, 0)
+
+    run(scenario)
+
+
+def test_the_next_queued_text_is_written_while_the_current_one_plays() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            for text in ("one", "two", "three"):
+                await stage.say(text)
+            assert generator.asked == ["one"]  # one at a time until something plays
+            generator.give("one", "9+9 smile5\n")
+            await stage.tick()
+            assert generator.asked == ["one", "two"]
+
+    run(scenario)
+
+
+def test_priority_decides_the_order_of_what_waits() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            playing = await stage.say("now")
+            names = {}
+            for priority in (5, 1, 9, 5, 0, 9):
+                names[await stage.say(f"{priority}", priority=priority)] = priority
+            await stage.advance(12.0)
+            started = [e.id for e in stage.events if isinstance(e, Started)]
+            assert started[0] == playing
+            assert [names[name] for name in started[1:]] == [9, 9, 5, 5, 1, 0]
+            fives = [name for name, priority in names.items() if priority == 5]
+            assert [name for name in started if name in fives] == fives
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_accepted_says_how_many_wait_before_it() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            for text, priority in (("now", 5), ("a", 5), ("b", 5), ("c", 9), ("d", 0), ("e", 5)):
+                await stage.say(text, priority=priority)
+            waiting = [e.waiting for e in stage.events if isinstance(e, Accepted)]
+            assert waiting == [0, 0, 1, 0, 3, 3]
+
+    run(scenario)
+
+
+def test_interrupt_cuts_the_current_text_and_keeps_the_queue() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            first, second = await stage.say("one"), await stage.say("two")
+            await stage.advance(0.2)
+            third = await stage.say("three", mode="interrupt")
+            assert stage.final(first) == Interrupted(first, "Face", f"interrupt by {third}")
+            assert stage.of(third)[-1] == "Started"
+            await stage.advance(4.0)
+            assert isinstance(stage.final(third), Done)
+            assert isinstance(stage.final(second), Done)
+            started = [e.id for e in stage.events if isinstance(e, Started)]
+            assert started == [first, third, second]
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_nothing_overtakes_an_interrupting_text_that_is_still_being_written() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            await stage.say("one")
+            generator.give("one", "9+9 smile5\n")
+            await stage.tick()
+            five = await stage.say("five", priority=5)
+            zero = await stage.say("zero", priority=0, mode="interrupt")
+            nine, three = await stage.say("nine", priority=9), await stage.say("three", priority=3)
+            for text in ("zero", "nine", "five", "three"):
+                generator.give(text, "1 smile5\n", None)
+            await stage.advance(5.0)
+            started = [e.id for e in stage.events if isinstance(e, Started)]
+            assert started[1:] == [zero, nine, five, three]
+
+    run(scenario)
+
+
+def test_an_interrupt_cancels_the_writing_of_what_it_cuts() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            await stage.say("one")
+            generator.give("one", "9+9 smile5\n")
+            await stage.tick()
+            await stage.say("two", mode="interrupt")
+            assert generator.cancelled == ["one"]
+            assert generator.asked == ["one", "two"]
+
+    run(scenario)
+
+
+def test_replace_cuts_the_current_text_and_empties_the_queue() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            first, second, third = [await stage.say(text) for text in ("one", "two", "three")]
+            fourth = await stage.say("four", mode="replace")
+            assert stage.final(first) == Interrupted(first, "Face", f"replace by {fourth}")
+            assert stage.final(second) == Dropped(second, "Face", f"replaced by {fourth}")
+            assert stage.final(third) == Dropped(third, "Face", f"replaced by {fourth}")
+            await stage.advance(3.0)
+            assert stage.final(fourth) == Done(fourth, "Face", 1, 0)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_stop_cuts_empties_and_eases_to_neutral() -> None:
+    async def scenario() -> None:
+        async with Stage(release_seconds=0.6) as stage:
+            first, second = await stage.say("one"), await stage.say("two")
+            await stage.advance(0.4)
+            await stage.stop()
+            assert stage.final(first) == Interrupted(first, "Face", "stopped")
+            assert stage.final(second) == Dropped(second, "Face", "stopped")
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.advance(0.3)
+            assert 0.0 < stage.smile() < 0.5
+            await stage.advance(0.35)
+            assert stage.smile() == 0.0
+            assert stage.director.at_rest
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_stop_at_rest_does_nothing() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            plan = stage.player.plan
+            await stage.stop()
+            assert stage.player.plan is plan
+            assert stage.events == []
+
+    run(scenario)
+
+
+def test_stop_before_the_first_keyframe_drops_the_text() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("one")
+            await stage.stop()
+            assert stage.final(name) == Dropped(name, "Face", "stopped")
+            assert generator.cancelled == ["one"]
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_stop_while_the_face_is_released_lets_it_end_and_the_text_is_done() -> None:
+    async def scenario() -> None:
+        async with Stage(release_seconds=0.6) as stage:
+            name = await stage.say("one")
+            await stage.advance(1.0)
+            plan = stage.player.plan
+            await stage.stop()
+            assert stage.player.plan is plan
+            await stage.advance(0.5)
+            assert isinstance(stage.final(name), Done)
+
+    run(scenario)
+
+
+def test_stop_within_a_time_also_shortens_a_slow_release() -> None:
+    async def scenario() -> None:
+        async with Stage(release_seconds=10.0) as stage:
+            name = await stage.say("one")
+            await stage.advance(1.0)
+            await stage.stop(within=0.6)
+            await stage.advance(0.65)
+            assert stage.smile() == 0.0
+            assert stage.director.at_rest
+            assert isinstance(stage.final(name), Done)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_interrupting_the_release_finishes_the_released_text() -> None:
+    async def scenario() -> None:
+        async with Stage(release_seconds=0.6) as stage:
+            first = await stage.say("one")
+            await stage.advance(1.0)
+            await stage.say("two", mode="interrupt")
+            assert stage.final(first) == Done(first, "Face", 1, 0)
+            await stage.advance(3.0)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_when_the_interrupting_text_fails_the_face_is_released() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator, release_seconds=0.6) as stage:
+            await stage.say("one")
+            generator.give("one", "4+99 smile5\n")
+            await stage.tick()
+            await stage.advance(1.0)
+            name = await stage.say("two", mode="interrupt")
+            await stage.advance(0.5)
+            assert stage.smile() == pytest.approx(0.5)
+            generator.give("two", GeneratorError("no answer"))
+            await stage.tick()
+            assert stage.final(name) == Failed(name, "Face", "no answer")
+            await stage.advance(0.7)
+            assert stage.smile() == 0.0
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_the_end_of_the_runtime_is_a_final_event_for_everything() -> None:
+    async def scenario() -> None:
+        for seconds in (0.0, 0.2, 1.0):  # before, while, and after the last hold of the first
+            stage = Stage(release_seconds=0.6)
+            async with stage:
+                await stage.say("one")
+                if seconds < 1.0:
+                    await stage.say("two")
+                await stage.advance(seconds)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+# --- what is not accepted
+
+
+def test_an_id_in_use_is_refused_and_free_again_after_its_end() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("one", id="a")
+            await stage.say("two", id="b")
+            for taken in ("a", "b"):
+                with pytest.raises(Refused, match="is in use") as caught:
+                    await stage.say("three", id=taken)
+                assert caught.value.error.field == "id"
+                assert caught.value.error.id == taken
+            await stage.advance(4.0)
+            await stage.say("three", id="a")
+
+    run(scenario)
+
+
+def test_a_full_queue_is_refused_and_replace_gets_through() -> None:
+    async def scenario() -> None:
+        async with Stage(OnCommand(), limit=3) as stage:
+            for i in range(3):
+                await stage.say(f"{i}")
+            for mode in ("queue", "interrupt"):
+                with pytest.raises(Refused) as caught:
+                    await stage.say("too many", mode=mode, id="x")
+                assert caught.value.error.code == "queue-full"
+                assert caught.value.error.id == "x"
+            assert stage.director.waiting == 3
+            await stage.say("new", mode="replace")
+            assert stage.director.waiting == 1
+
+    run(scenario)
+
+
+def test_own_ids_are_never_ones_in_use() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("one", id="Face-1")
+            assert await stage.say("two") == "Face-2"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("keyframe", "field"),
+    [
+        (KeyframeJson({"Nose": 1.0}), "keyframes[1].pose.Nose"),
+        (KeyframeJson({"JawOpen": 1.1}), "keyframes[1].pose.JawOpen"),
+        (KeyframeJson({"JawOpen": float("nan")}), "keyframes[1].pose.JawOpen"),
+        (KeyframeJson(way=12.1), "keyframes[1].way"),
+        (KeyframeJson(hold=-1.0), "keyframes[1].hold"),
+        (KeyframeJson(easing="bouncy"), "keyframes[1].easing"),
+    ],
+)
+def test_keyframes_that_cannot_be_acted_are_refused_by_field(keyframe: KeyframeJson, field: str) -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            with pytest.raises(Refused) as caught:
+                await stage.play(smile(0.5), keyframe, id="k")
+            assert caught.value.error.field == field
+            assert caught.value.error.id == "k"
+            assert stage.events == []
+
+    run(scenario)
+
+
+# --- streamed text
+
+
+def test_a_streamed_text_is_acted_while_the_rest_arrives() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("First sentence. Sec", id="s", more=True)
+            assert generator.asked == ["First sentence."]
+            generator.give("First sentence.", "2 smile5\n", None)
+            await stage.tick()
+            assert stage.of("s")[-1] == "Started"
+            assert await stage.say("ond sentence. Thi", id="s", more=True) == name
+            assert generator.asked[1:] == ["Second sentence."]
+            generator.give("Second sentence.", "2 smile7\n", None)
+            await stage.advance(1.0)
+            assert stage.smile() == pytest.approx(0.7)  # it waits for the rest
+            await stage.say("rd", id="s")
+            generator.give("Third", "2 smile9\n", None)
+            await stage.advance(3.0)
+            assert generator.asked[2:] == ["Third"]
+            assert stage.final("s") == Done("s", "Face", 3, 1)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_an_empty_last_part_ends_a_streamed_text() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("Hello there. ", id="s", more=True)
+            await stage.say("", id="s")
+            await stage.advance(2.0)
+            assert isinstance(stage.final("s"), Done)
+
+    run(scenario)
+
+
+def test_an_empty_text_that_continues_nothing_is_refused() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            with pytest.raises(Refused) as caught:
+                await stage.say("\0 \n", id="s")
+            assert caught.value.error.field == "text"
+            assert stage.events == []
+
+    run(scenario)
+
+
+def test_a_streamed_text_that_is_not_continued_is_taken_as_ended() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("Hello there. And th", id="s", more=True)
+            await stage.advance(MORE_SECONDS - 0.5)
+            assert stage.final("s") is None
+            assert stage.smile() == pytest.approx(0.5)
+            await stage.advance(3.0)
+            final = stage.final("s")
+            assert isinstance(final, Done)
+            assert final.keyframes == 2  # what had come of the second sentence is acted as well
+
+    run(scenario)
+
+
+def test_every_part_prolongs_the_wait_for_the_next() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("One. ", id="s", more=True)
+            for _ in range(3):
+                await stage.advance(MORE_SECONDS - 1.0, step=0.5)
+                await stage.say("More. ", id="s", more=True)
+            assert stage.final("s") is None
+            await stage.stop()
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_an_open_text_with_nothing_to_act_does_not_block_the_queue_for_ever() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("", id="s", more=True)
+            other = await stage.say("hello")
+            await stage.advance(MORE_SECONDS + 2.0)
+            assert isinstance(stage.final("s"), Failed)
+            assert isinstance(stage.final(other), Done)
+
+    run(scenario)
+
+
+def test_a_streamed_text_has_a_limit() -> None:
+    async def scenario() -> None:
+        async with Stage(OnCommand()) as stage:
+            for _ in range(MAX_STREAMED // 2000):
+                await stage.say("x" * 2000, id="s", more=True)
+            with pytest.raises(Refused) as caught:
+                await stage.say("x", id="s", more=True)
+            assert caught.value.error.code == "too-long"
+            assert stage.final("s") is None
+
+    run(scenario)
+
+
+# --- the model's bad days
+
+
+def test_a_text_is_tried_once_more_without_doubling_its_keyframes() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", "2 smile3\n", "2 smile5\n", "2 smi", GeneratorDied("killed"))
+            await stage.tick()
+            assert generator.attempts == [0, 1]
+            generator.give("x", "2 smile3\n2 smile5\n", "2 smile7\n", None)
+            await stage.advance(3.0)
+            assert stage.final(name) == Done(name, "Face", 3, 0)
+            texts = [e.text for e in stage.events if isinstance(e, KeyframeEvent)]
+            assert texts == ["2 smile3", "2 smile5", "2 smile7"]
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_a_text_that_kills_the_generator_twice_fails() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", GeneratorDied("killed"), GeneratorDied("killed again"))
+            await stage.tick()
+            assert stage.final(name) == Failed(name, "Face", "killed again")
+            assert generator.attempts == [0, 1]
+            other = await stage.say("y")
+            generator.give("y", "1 smile5\n", None)
+            await stage.advance(2.0)
+            assert isinstance(stage.final(other), Done)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_a_text_that_dies_twice_in_the_middle_fails_after_what_it_has_is_acted() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator, release_seconds=0.6) as stage:
+            name = await stage.say("x")
+            generator.give("x", "4+4 smile5\n", GeneratorDied("killed"), GeneratorDied("killed again"))
+            await stage.tick()
+            await stage.advance(0.4)
+            assert stage.smile() == pytest.approx(0.5)
+            assert stage.final(name) is None
+            await stage.advance(0.5)
+            assert stage.final(name) == Failed(name, "Face", "killed again")
+            await stage.advance(0.7)
+            assert stage.smile() == 0.0
+            check_events(stage.events)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "rubbish", ["", "\n\n\n", "I am sorry, I cannot do that.\n", "{" * 5000, "\0\n" * 100, "4+4 smile5", "4 grin7\n"]
+)
+def test_a_model_that_writes_rubbish_fails_the_text(rubbish: str) -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default=rubbish)) as stage:
+            name = await stage.say("x")
+            assert stage.final(name) == Failed(name, "Face", "the model wrote no keyframe")
+            assert stage.director.at_rest
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_a_broken_line_costs_that_line_only() -> None:
+    async def scenario() -> None:
+        answer = "2 smile3\n2 grin7\n2 smile99\n2 smile5\n"
+        async with Stage(ScriptedGenerator(default=answer)) as stage:
+            await stage.say("x")
+            assert [e.text for e in stage.events if isinstance(e, KeyframeEvent)] == ["2 smile3", "2 smile5"]
+
+    run(scenario)
+
+
+def test_a_bug_in_the_generator_is_a_final_event_too() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", ZeroDivisionError("oops"))
+            await stage.tick()
+            final = stage.final(name)
+            assert isinstance(final, Failed)
+            assert "oops" in final.reason
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_an_answer_has_at_most_8_keyframes_and_the_model_is_stopped_there() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", *["1 smile5\n"] * 9)
+            await stage.tick()
+            assert stage.of(name).count("KeyframeEvent") == 8
+            assert generator.cancelled == ["x"]
+            await stage.advance(3.0)
+            assert stage.final(name) == Done(name, "Face", 8, 0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"), [(["50 smile5\n"] * 3, 2), (["60+60 smile5\n", "1 smile6\n"], 1), (["120+120 smile5\n"], 1)]
+)
+def test_an_answer_has_at_most_12_seconds_of_motion(lines: list[str], kept: int) -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("x")
+            generator.give("x", *lines, None)
+            await stage.tick()
+            assert stage.of(name).count("KeyframeEvent") == kept
+
+    run(scenario)
+
+
+def test_the_limits_are_a_segments_and_not_a_texts() -> None:
+    async def scenario() -> None:
+        sentence = "This is a sentence that goes on for a while and never seems to reach its end, does it? " * 2
+        async with Stage(ScriptedGenerator(default="50+50 smile5\n" * 3)) as stage:
+            name = await stage.say(sentence * 3)
+            assert stage.of(name).count("KeyframeEvent") == 3
+
+    run(scenario)
+
+
+# --- everything at once
+
+
+class Moody(Fake):
+    """Writes, waits, dies, errs and rambles by the throw of a die."""
+
+    def __init__(self, seed: int, pause: Callable[[float], Awaitable[None]]) -> None:
+        super().__init__()
+        self._random = random.Random(seed)
+        self._pause = pause
+
+    async def answer(self, text: str, attempt: int) -> AsyncGenerator[str, None]:
+        r = self._random
+        for _ in range(r.randrange(12)):
+            throw = r.random()
+            if throw < 0.04:
+                raise GeneratorDied("killed")
+            if throw < 0.06:
+                raise GeneratorError("cannot answer")
+            if throw < 0.2:
+                yield "rubbish\n"
+            elif throw < 0.4:
+                await self._pause(r.random())
+            else:
+                yield f"{r.randrange(1, 9)}+{r.randrange(9)} smile{r.randrange(1, 10)}\n"
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_in_a_storm_every_accepted_text_gets_exactly_one_final_event(seed: int) -> None:
+    async def scenario() -> None:
+        r = random.Random(seed)
+        never = asyncio.Event()
+        stage: Stage
+
+        async def pause(seconds: float) -> None:
+            await stage.clock.wait(never, stage.clock.now() + seconds)
+
+        stage = Stage(Moody(seed, pause), limit=6)
+        accepted, refused = set(), 0
+        poses = []
+        async with stage:
+            for i in range(300):
+                throw = r.random()
+                fields: dict[str, Any] = {
+                    "mode": r.choice(("queue",) * 10 + ("interrupt", "interrupt", "replace")),
+                    "priority": r.randrange(10),
+                    "release": r.choice(("auto", "auto", "hold")),
+                    "intensity": r.choice((0.0, 0.5, 1.0, 2.0)),
+                }
+                try:
+                    if throw < 0.05:
+                        stage.director.stop()
+                    elif throw < 0.2:
+                        keys = [smile(r.random(), way=r.random(), hold=r.random()) for _ in range(r.randrange(1, 4))]
+                        accepted.add(stage.director.play(Keyframes(keyframes=keys, **fields), stage.own.append))
+                    else:
+                        named = f"s{r.randrange(40)}" if throw < 0.5 else None
+                        message = Say(text=f"Text {i}. ", id=named, more=named is not None and throw < 0.35, **fields)
+                        accepted.add(stage.director.say(message, stage.own.append))
+                except Refused:
+                    refused += 1
+                if r.random() < 0.6:
+                    await stage.advance(r.random() * 1.5, step=0.1)
+                await stage.tick()
+                poses.append(stage.frame.pose)
+            await stage.advance(12.0, step=0.1)
+            for _ in range(400):
+                if stage.director.at_rest:
+                    break
+                await stage.advance(1.0, step=0.1)
+            assert stage.director.at_rest
+        assert len(accepted) > 100
+        assert refused > 0
+        assert np.isfinite(poses).all()
+        assert sorted(map(repr, stage.own)) == sorted(map(repr, stage.events))
+        # An id may be used again after its final event: cut each id's events there.
+        uses: dict[str, int] = defaultdict(int)
+        renamed: list[Event] = []
+        for event in stage.events:
+            name = getattr(event, "id", "")
+            fields = {field: getattr(event, field) for field in event.__struct_fields__} | {"id": f"{name}#{uses[name]}"}
+            renamed.append(type(event)(**fields))
+            uses[name] += isinstance(event, FINAL)
+        check_events(renamed)
+        assert {e.id.rpartition("#")[0] for e in renamed if isinstance(e, Accepted)} == accepted
+        kinds = Counter(type(event) for event in stage.events)
+        assert all(kinds[kind] > 0 for kind in FINAL)
+
+    run(scenario)
+
+
+def test_the_latest_latency_can_be_read_from_director_and_player() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            await stage.say("x")
+            await stage.advance(0.3)
+            generator.give("x", "4 smile5\n", None)
+            await stage.tick()
+            cut, moved = stage.player.first_moved
+            assert moved - stage.director.latencies[cut] == pytest.approx(0.3)
+
+    run(scenario)
+
+
