@@ -150,3 +150,23 @@ def pose_to_names(pose: Pose, *, digits: int = 4) -> dict[str, float]:
     """The non-zero channels of a pose by name, rounded to `digits`."""
     rounded = ((name, round(float(value), digits)) for name, value in zip(LIVELINK, pose, strict=True))
     return {name: value for name, value in rounded if value != 0.0}
+
+
+def _group(*prefixes: str) -> tuple[int, ...]:
+    return tuple(c.index for c in CHANNELS if c.name.startswith(prefixes))
+
+
+GROUPS = MappingProxyType(
+    {
+        "brows": _group("Brow"),
+        "lids": _group("EyeBlink", "EyeSquint", "EyeWide"),
+        "gaze": _group("EyeLook", "LeftEye", "RightEye"),
+        "cheeks": _group("Cheek"),
+        "nose": _group("Nose"),
+        "jaw": _group("Jaw"),
+        "mouth": _group("Mouth"),
+        "tongue": _group("Tongue"),
+        "head": _group("Head"),
+    }
+)
+"""Regions of the face: each channel is in exactly one. For weights and modes of layers."""

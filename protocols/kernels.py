@@ -126,6 +126,37 @@ def fit_cut(  # type: ignore[no-untyped-def]
         trial *= 0.5
 
 
+@numba.njit(types.void(_F4, _F4, types.float64, types.float64, _OUT, _OUT))
+def follow(target, offset, left, share, first, shown):  # type: ignore[no-untyped-def]
+    """Follow a live face by two filters in a row, which keeps position and velocity continuous. All float32[61].
+
+    `share` in (0, 1] is how far each filter goes in this tick; `left` times `offset` is what remains of a jump that
+    is being eased away. `first` and `shown` are the filters' states, `shown` the result.
+    """
+    for c in range(_N):
+        first[c] += (target[c] + left * offset[c] - first[c]) * share
+        shown[c] += (first[c] - shown[c]) * share
+
+
+@numba.njit(types.void(_F4, _F4, _I1, types.float64, types.float64, _OUT))
+def overlay(under, weight, mode, activity, presence, pose):  # type: ignore[no-untyped-def]
+    """Lay the acted pose over a live one, in place; float32[61], mode int8[61].
+
+    `mode` 0 adds `weight` of the acted value, 1 takes the greater (of two rotations of opposite sign the sum, so that
+    nothing jumps), 2 overrides. `activity` in [0, 1] is how far something is acted: it scales an override, so that a
+    face at rest does not wipe out the live one. `presence` in [0, 1] is how far the live one is there at all.
+    """
+    for c in range(_N):
+        a, b = under[c], weight[c] * pose[c]
+        if mode[c] == 0:
+            mixed = a + b
+        elif mode[c] == 1:
+            mixed = max(a, b, 0.0) + min(a, b, 0.0)
+        else:
+            mixed = a + (pose[c] - a) * weight[c] * activity
+        pose[c] += (mixed - pose[c]) * presence
+
+
 @numba.njit(types.void(_F4, _F4, _F4, _F4, _F4, _OUT))
 def finish(acted, gain, offset, low, high, out):  # type: ignore[no-untyped-def]
     """The pose that is sent: rules of the mouth and lids, the subject's gain and offset, its limits. float32[61]."""

@@ -163,7 +163,7 @@ class Failed(msgspec.Struct, tag="failed", tag_field="type"):
 class Error(msgspec.Struct, tag="error", tag_field="type", omit_defaults=True):
     """What was not accepted, and why; `field` is the path of the offending field, `id` the message's own."""
 
-    code: Literal["bad-json", "bad-message", "bad-field", "unknown-subject", "too-long", "queue-full", "not-yet"]
+    code: Literal["bad-json", "bad-message", "bad-field", "unknown-subject", "too-long", "queue-full", "too-many", "not-yet"]
     message: str
     field: str = ""
     id: str | None = None

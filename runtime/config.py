@@ -12,6 +12,7 @@ import platformdirs
 from kff_live.protocols import channels, livelink, osc
 from kff_live.protocols.errors import ConfigError, KffError, UserError
 from kff_live.protocols.frames import FrameRate
+from kff_live.protocols.layers import Regions
 from kff_live.runtime.player import Settings
 
 FILE = "config.toml"
@@ -95,6 +96,21 @@ class OscIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     allow: tuple[str, ...] = ()
 
 
+class Capture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A live face over Live Link below the acted one."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    allow: tuple[str, ...] = ()
+    source: str = ""
+    subject: str = ""
+    fade: Annotated[float, msgspec.Meta(ge=0.05, le=10)] = 0.4
+    timeout: Annotated[float, msgspec.Meta(ge=0.05, le=10)] = 0.5
+    smooth: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.008
+    regions: Regions = Regions()
+
+
 class LiveLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="livelink", tag_field="type"):
     """Live Link Face packets over UDP."""
 
@@ -137,6 +153,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     model: Model = Llama()
     websocket: WebSocket = WebSocket()
     osc_in: OscIn = OscIn()
+    capture: Capture = Capture()
     queue: Queue = Queue()
     sinks: tuple[SinkConfig, ...] = (LiveLink(),)
 
@@ -204,6 +221,10 @@ def _check(config: Config) -> None:
             parse_target(target, where=f"sinks[{i}].targets[{j}]")
     if not is_loopback(config.websocket.host) and len(config.websocket.token) < 8:
         raise ConfigError("websocket.token: beyond loopback a token of at least 8 characters is needed")
+    if config.capture.subject and config.capture.subject not in [subject.name for subject in config.subjects]:
+        raise ConfigError(f"capture.subject: there is no subject {config.capture.subject!r}")
+    if config.capture.enabled and not is_loopback(config.capture.host) and not config.capture.allow:
+        raise ConfigError("capture.allow: beyond loopback the addresses of allowed senders are needed")
     if config.osc_in.enabled and not is_loopback(config.osc_in.host) and not config.osc_in.allow:
         raise ConfigError("osc_in.allow: beyond loopback the addresses of allowed senders are needed")
 
