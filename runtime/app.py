@@ -84,7 +84,8 @@ class App:
         self._stopping = asyncio.Event()
 
     def _sinks_of(self, subject: str) -> list[Sink]:
-        return [self.hub, *(sinks[subject] for sinks in self.sinks if subject in sinks)]
+        # The hub last: to wake the loop gives the GIL away, and the packets would wait until it comes back.
+        return [*(sinks[subject] for sinks in self.sinks if subject in sinks), self.hub]
 
     def _director(self, subject: str, release_seconds: float) -> Director:
         return Director(
@@ -93,7 +94,7 @@ class App:
             self.clock,
             notify=lambda event: self.desk.tell(event),
             dialect=self.config.model.dialect,
-            limit=self.config.queue.limit,
+            rules=self.config.queue.rules(),
             release_seconds=release_seconds,
             seed=self.config.model.seed,
         )
@@ -196,7 +197,7 @@ class App:
             message = Say(text=text)
             try:
                 check(message)
-                self.desk.hand_in(message, tell)
+                self.desk.hand_in(message, tell, source="the keyboard")
             except Refused as refused:
                 status.log(str(refused))
 

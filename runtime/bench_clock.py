@@ -18,6 +18,7 @@ from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config
 
 _WARM_UP_SECONDS = 2.0
+_SETTLE_SECONDS = 0.1
 _LATE = 0.0008  # s that our p99 may be above the bare sender's
 _P99 = 0.0175  # s
 _RATE = 0.05  # Hz off
@@ -91,8 +92,7 @@ class _Receiver:
 
 @contextlib.contextmanager
 def _receiver(seconds: float, ports: int) -> Iterator[_Receiver]:
-    pipe = subprocess.PIPE
-    with python("kff_live.runtime.bench_receiver", seconds, ports, stdin=pipe, stdout=pipe) as process:
+    with python("kff_live.runtime.bench_receiver", seconds, ports, _SETTLE_SECONDS, piped=True) as process:
         yield _Receiver(process)
 
 
@@ -101,7 +101,7 @@ async def _measure(config: Config, load: _Load, seconds: float) -> _Measured:
     with contextlib.ExitStack() as stack:
         receiver = stack.enter_context(_receiver(seconds, len(KINDS) + targets))
         for kind, port in zip(KINDS, receiver.ports, strict=False):
-            stack.enter_context(python("kff_live.runtime.bench_sender", kind, port, stdin=subprocess.PIPE))
+            stack.enter_context(python("kff_live.runtime.bench_sender", kind, port, piped=True))
         runtime = stack.enter_context(running(config, receiver.ports[len(KINDS) :]))
         await runtime.ready()
         if load.busy:
@@ -161,13 +161,17 @@ def _rows(load: _Load, measured: _Measured) -> list[Row]:
         Row(part=part, what="frame numbers missing", value=ours.missing, target="0", met=ours.missing == 0),
     ]  # fmt: skip
     if measured.others:
-        least = min(other.packets for other in measured.others)
-        rows.append(
+        least, worst = min(o.packets for o in measured.others), max(o.p99 for o in measured.others)
+        rows += [
             Row(
                 part=part, what="packets to the worst served target", value=least, reference=ours.packets,
                 reference_is="to the first",
-            )
-        )  # fmt: skip
+            ),
+            Row(
+                part=part, what="p99 interval at the worst served target", value=1000 * worst, unit="ms",
+                reference=1000 * ours.p99, reference_is="at the first",
+            ),
+        ]  # fmt: skip
     return rows + _usage_rows(part, measured)
 
 

@@ -84,18 +84,26 @@ def fit_cut(
 ) -> None:
     """As `kernels.fit_cut`; `work` is not needed here."""
 
-    def at(time: float) -> Pose:
-        return _sample(time, begins, ways, easings, poses, displayed)[1]
+    stops = np.concatenate([displayed[None], poses])
 
-    now = at(t)
-    velocity -= ((at(t + _VELOCITY_STEP) - now) / _VELOCITY_STEP).astype(np.float32)
+    def at(times: Times) -> Pose:
+        keys = begins.searchsorted(times, side="right") - 1
+        shares = [
+            _share(u, begins[k], ways[k], int(easings[k])) if k >= 0 else 0.0 for u, k in zip(times, keys, strict=True)
+        ]
+        before = stops[np.maximum(keys, 0)]
+        motion: Pose = before + np.array(shares, np.float32)[:, None] * (stops[keys + 1] - before)
+        return motion
+
+    now, ahead = at(np.array([t, t + _VELOCITY_STEP]))
+    velocity -= (ahead - now) / np.float32(_VELOCITY_STEP)
     offset[:] = displayed - now
     fitted = np.zeros(COUNT, bool)
     trial = length
     for attempt in range(_FIT_HALVINGS):
         span[~fitted] = trial
         after = trial * np.arange(1, _FIT_POINTS) / _FIT_POINTS
-        motion = np.stack([at(t + u) for u in after])
+        motion = at(t + after)
         value = motion + _decay(offset, velocity, np.full(COUNT, trial, np.float32), after[:, None])
         above = (value > high + _MARGIN) & (value > motion + _MARGIN)
         below = (value < low - _MARGIN) & (value < motion - _MARGIN)

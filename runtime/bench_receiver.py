@@ -1,7 +1,8 @@
 """A process that receives Live Link packets on several ports and reports how evenly they came.
 
-Started as `python -m kff_live.runtime.bench_receiver SECONDS PORTS`: prints its port numbers as a JSON list, waits
-for a line on standard input, prints `receiving`, listens for so many seconds, and prints a JSON list of `Intervals`.
+Started as `python -m kff_live.runtime.bench_receiver SECONDS PORTS SETTLE`: prints its port numbers as a JSON list,
+waits for a line on standard input, prints `receiving`, ignores what comes within SETTLE seconds, listens for so many
+seconds, and prints a JSON list of `Intervals`.
 """
 
 import gc
@@ -29,18 +30,21 @@ def _drain(sock: socket.socket) -> None:
             return
 
 
-def receive(sockets: list[socket.socket], seconds: float) -> list[list[tuple[float, bytes]]]:
-    """Every packet of each non-blocking socket with its arrival time, s."""
+def receive(sockets: list[socket.socket], seconds: float, *, settle: float) -> list[list[tuple[float, bytes]]]:
+    """Every packet of each non-blocking socket with its arrival time, s; those of the first `settle` seconds not."""
     clock = SystemClock()
     packets: list[list[tuple[float, bytes]]] = [[] for _ in sockets]
     with selectors.DefaultSelector() as selector:
         for i, sock in enumerate(sockets):
             selector.register(sock, selectors.EVENT_READ, i)
-        end = clock.now() + seconds
+        begin = clock.now() + settle
+        end = begin + seconds
         while (left := end - clock.now()) > 0.0:
             for key, _ in selector.select(left):
                 data = sockets[key.data].recv(_MAX_DATAGRAM)
-                packets[key.data].append((clock.now(), data))
+                now = clock.now()
+                if now >= begin:
+                    packets[key.data].append((now, data))
     return packets
 
 
@@ -50,8 +54,8 @@ def _judge(packets: list[tuple[float, bytes]]) -> Intervals:
     return intervals([at for at, _ in packets], [packet.number for packet in decoded], period=period)
 
 
-def main(seconds: float, ports: int) -> None:
-    """Serve one measurement."""
+def main(seconds: float, ports: int, settle: float) -> None:
+    """Serve one measurement. What waits in a socket at first would be taken to have come late, hence `settle`."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(ports)]
         for sock in sockets:
@@ -64,9 +68,9 @@ def main(seconds: float, ports: int) -> None:
         for sock in sockets:
             _drain(sock)
         print("receiving", flush=True)  # noqa: T201 - data
-        results = [_judge(packets) for packets in receive(sockets, seconds)]
+        results = [_judge(packets) for packets in receive(sockets, seconds, settle=settle)]
         print(msgspec.json.encode(results).decode(), flush=True)  # noqa: T201 - data
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), int(sys.argv[2]))
+    main(float(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

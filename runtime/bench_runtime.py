@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -104,12 +104,13 @@ def running(config: Config, targets: Sequence[int]) -> Iterator[Runtime]:
 
 
 @contextlib.contextmanager
-def python(module: str, *arguments: object, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module as a process of its own; at the end ask it to stop, then make it."""
+def python(
+    module: str, *arguments: object, piped: bool = False, stderr: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module as a process of its own, with pipes to and from it if `piped`; at the end stop it."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | streams
-    process: subprocess.Popen[bytes] = subprocess.Popen(command, **streams)
-    with process:
+    stream = subprocess.PIPE if piped else subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=stream, stdout=stream, stderr=stderr) as process:
         try:
             yield process
         finally:

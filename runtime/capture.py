@@ -15,9 +15,9 @@ import numpy as np
 from kff_live.protocols import livelink
 from kff_live.protocols.channels import Pose, neutral
 from kff_live.protocols.errors import DecodeError, UserError
-from kff_live.protocols.layers import Regions
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Capture
+from kff_live.runtime.player import Smoothed
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class CaptureSource(asyncio.DatagramProtocol):
     def __init__(self, settings: Capture, clock: Clock) -> None:
         self.latest: Tracked | None = None
         self.sender = ""
-        self._settings = settings
+        self.settings = settings
         self._clock = clock
         self._reports = 0
         self._transport: asyncio.BaseTransport | None = None
@@ -46,7 +46,7 @@ class CaptureSource(asyncio.DatagramProtocol):
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"{self._settings.host}:{self._settings.port}"
+        return f"{self.settings.host}:{self.settings.port}"
 
     async def start(self) -> None:
         """Bind the port.
@@ -56,7 +56,7 @@ class CaptureSource(asyncio.DatagramProtocol):
         """
         try:
             self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: self, local_addr=(self._settings.host, self._settings.port)
+                lambda: self, local_addr=(self.settings.host, self.settings.port)
             )
         except OSError as error:
             raise UserError(
@@ -71,7 +71,7 @@ class CaptureSource(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Take one packet over; packets of other subjects than the configured one are not ours."""
-        if self._settings.allow and addr[0] not in self._settings.allow:
+        if self.settings.allow and addr[0] not in self.settings.allow:
             return
         try:
             packet = livelink.decode(data)
@@ -80,7 +80,7 @@ class CaptureSource(asyncio.DatagramProtocol):
             if self._reports <= _MAX_REPORTS:
                 _log.warning("capture: a packet from %s is not Live Link: %s", addr[0], error)
             return
-        if self._settings.source and packet.subject != self._settings.source:
+        if self.settings.source and packet.subject != self.settings.source:
             return
         self.sender = f"{packet.subject} at {addr[0]}"
         pose = packet.pose
@@ -96,36 +96,23 @@ class CaptureLayer:
     Args:
         source: whose `latest` is read each tick.
         kernels: protocols.kernels.
-        regions: how the acted pose is laid over the live one.
-        fade: seconds in which the layer comes and goes.
-        timeout: seconds without a packet after which the face counts as lost.
-        smooth: seconds of each of the two filters that the live face goes through.
     """
 
-    def __init__(
-        self,
-        source: CaptureSource,
-        kernels: ModuleType,
-        *,
-        regions: Regions,
-        fade: float = 0.4,
-        timeout: float = 0.5,
-        smooth: float = 0.008,
-    ) -> None:
+    def __init__(self, source: CaptureSource, kernels: ModuleType) -> None:
+        settings = source.settings
         self.presence = 0.0
         """How far the live face shows, 0 to 1."""
         self._source = source
         self._kernels = kernels
-        self._fade, self._timeout, self._smooth = fade, timeout, smooth
-        self._weight, self._mode = regions.arrays()
-        self._rising = 0.0  # first of the two filters behind `presence`
+        self._fade, self._timeout, self._smooth = settings.fade, settings.timeout, settings.smooth
+        self._there = Smoothed(settings.fade / 4)
         self._target, self._offset, self._first, self._shown = (neutral() for _ in range(4))
         self._found_at = -math.inf
         self._tracking = False
         self._last = -math.inf
 
-    def apply(self, now: float, pose: Pose, activity: float) -> None:
-        """Change the acted pose in place; `activity` in [0, 1] is how far something is acted."""
+    def follow(self, now: float) -> Pose:
+        """The live pose at clock time `now`, float32[61]; held while it fades out."""
         tracked = self._source.latest
         tracking = tracked is not None and tracked.pose is not None and now - tracked.at <= self._timeout
         if tracked is not None and tracked.pose is not None and tracking:
@@ -138,13 +125,9 @@ class CaptureLayer:
         self._tracking = tracking
         passed = min(max(now - self._last, 0.0), 0.1)
         self._last = now
-        share = 1.0 - math.exp(-4.0 * passed / self._fade)
-        self._rising += (tracking - self._rising) * share
-        self.presence += (self._rising - self.presence) * share
-        if self.presence < 1e-4:
-            return
+        presence = self._there.step(tracking, now)
+        self.presence = presence if presence > 1e-4 else 0.0
         left = self._kernels.decay(1.0, 0.0, self._fade, now - self._found_at)
-        self._kernels.follow(
-            self._target, self._offset, left, 1.0 - math.exp(-passed / self._smooth), self._first, self._shown
-        )
-        self._kernels.overlay(self._shown, self._weight, self._mode, activity, self.presence, pose)
+        share = 1.0 - math.exp(-passed / self._smooth)
+        self._kernels.follow(self._target, self._offset, left, share, self._first, self._shown)
+        return self._shown

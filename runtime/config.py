@@ -14,6 +14,7 @@ from kff_live.protocols.errors import ConfigError, KffError, UserError
 from kff_live.protocols.frames import FrameRate
 from kff_live.protocols.layers import Regions
 from kff_live.runtime.player import Settings
+from kff_live.runtime.waiting import Rules
 
 FILE = "config.toml"
 EMBEDDED = "embedded"
@@ -143,6 +144,15 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Texts that wait."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+    ageing: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
+    burst: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 16
+    burst_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0
+    longest: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 120.0
+    rate: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
+
+    def rules(self) -> Rules:
+        """The same for the waiting list."""
+        return Rules(**msgspec.structs.asdict(self))
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -246,8 +256,8 @@ def parse_target(target: str, *, where: str) -> tuple[str, int]:
     return match[1] or match[2], int(match[3])
 
 
-def settings(subject: Subject, *, where: str = "subject") -> Settings:
-    """The arrays of a subject's gain, offset and limit."""
+def settings(subject: Subject, regions: Regions = Regions(), *, where: str = "subject") -> Settings:  # noqa: B008 - frozen
+    """The arrays of a subject's gain, offset and limit, and of a live face's regions."""
     gain, offset = np.ones(channels.COUNT, np.float32), channels.neutral()
     low, high = channels.LOW.copy(), channels.HIGH.copy()
 
@@ -270,7 +280,7 @@ def settings(subject: Subject, *, where: str = "subject") -> Settings:
                 f"{where}.limit.{name}: [{least:g}, {most:g}] is not a range within {floor:g} to {bound:g}"
             )
         low[i], high[i] = least, most
-    return Settings(gain, offset, low, high)
+    return Settings(gain, offset, low, high, *regions.arrays())
 
 
 def load(path: str | None = None) -> tuple[Config, str]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from kff_live.protocols.messages import Error, Event, Keyframes, Refused, Say, Stop
-from kff_live.runtime.director import Director, Notify
+from kff_live.protocols.messages import Event, Keyframes, Refused, Say, Stop
+from kff_live.runtime.director import Director
+from kff_live.runtime.utterance import Notify
 
 
 class Desk:
@@ -18,8 +19,8 @@ class Desk:
         for listener in list(self.listeners):
             listener(event)
 
-    def hand_in(self, message: Say | Keyframes | Stop, notify: Notify) -> None:
-        """Act on a message; its events go to `notify`.
+    def hand_in(self, message: Say | Keyframes | Stop, notify: Notify, *, source: str) -> None:
+        """Act on a message from `source`; its events go to `notify`.
 
         Raises:
             Refused: it is not accepted; carries the `error` to answer.
@@ -28,17 +29,9 @@ class Desk:
             for director in [self._director(message.subject)] if message.subject else self.directors.values():
                 director.stop()
         elif isinstance(message, Say):
-            self._director(message.subject, message.id).say(message, notify)
+            self._director(message.subject, message.id).say(message, notify, source=source)
         else:
-            self._director(message.subject, message.id).play(message, notify)
-
-    def try_hand_in(self, message: Say | Keyframes | Stop, notify: Notify) -> Error | None:
-        """The same, for callers that have somewhere to send an error to."""
-        try:
-            self.hand_in(message, notify)
-        except Refused as refused:
-            return refused.error
-        return None
+            self._director(message.subject, message.id).play(message, notify, source=source)
 
     def _director(self, subject: str | None, message_id: str | None = None) -> Director:
         """The director of a subject; the first one's where none is named."""

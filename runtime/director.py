@@ -8,9 +8,8 @@ exactly one final event.
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 
 from kff_live.protocols import keyframe_text
 from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError
@@ -25,19 +24,18 @@ from kff_live.protocols.messages import (
     Interrupted,
     KeyframeEvent,
     Keyframes,
-    Mode,
     Refused,
-    Release,
     Say,
     Started,
     is_empty,
 )
 from kff_live.protocols.prompt import PromptInput
-from kff_live.protocols.segments import Segmenter
 from kff_live.protocols.track import Timeline
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.generator import Generator
 from kff_live.runtime.player import Plan, Player, Settings
+from kff_live.runtime.utterance import Notify, Utterance
+from kff_live.runtime.waiting import Rules, WaitingList
 from kff_live.runtime.writing import write_keyframes
 
 _log = logging.getLogger(__name__)
@@ -53,41 +51,6 @@ MAX_STREAMED = 20_000
 
 _ATTEMPTS = 2  # a text in flight when the generator dies is tried once more
 
-Notify = Callable[[Event], None]
-
-
-@dataclass(eq=False)
-class Utterance:
-    """One text, from its arrival to its last frame; `notify` gets its events."""
-
-    id: str
-    notify: Notify
-    mode: Mode = "queue"
-    priority: int = 5
-    intensity: float = 1.0
-    release: Release = "auto"
-    request: PromptInput | None = None  # None: keyframes were given, nothing is to be written
-    accepted_at: float = 0.0
-    segments: list[str] = field(default_factory=list)
-    segmenter: Segmenter = field(default_factory=Segmenter)
-    characters: int = 0
-    open: bool = False
-    """More of the text may come."""
-    keyframes: list[Keyframe] = field(default_factory=list)
-    written: bool = False
-    """No more keyframes will come."""
-    failure: str = ""
-    final: FinalEvent | None = None
-    task: asyncio.Task[None] | None = None
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the text goes on or ends."""
-    continued_at: float = 0.0
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is something to act."""
-        return bool(self.keyframes)
-
 
 class Director:
     """Plans for one subject.
@@ -95,7 +58,7 @@ class Director:
     Args:
         player: gets the plans.
         notify: gets every event of the subject, besides the utterance's own listener.
-        limit: most texts that may wait.
+        rules: of the texts that wait.
         release_seconds: way back to neutral.
     """
 
@@ -107,7 +70,7 @@ class Director:
         *,
         notify: Notify = lambda event: None,
         dialect: str = "compact",
-        limit: int = 64,
+        rules: Rules | None = None,
         release_seconds: float = 0.6,
         settings: Settings | None = None,
         seed: int = 0,
@@ -120,11 +83,10 @@ class Director:
         self._clock = clock
         self._notify = notify
         self._dialect = dialect
-        self._limit = limit
         self._release_seconds = release_seconds
         self._settings = settings or player.plan.settings
         self._seeds = itertools.count(seed)
-        self._queue: list[Utterance] = []
+        self._waiting: WaitingList[Utterance] = WaitingList(rules or Rules())
         self._current: Utterance | None = None
         self._finishing: Utterance | None = None  # acted to its last hold; `done` when the release ends
         self._underruns = 0
@@ -142,15 +104,15 @@ class Director:
     @property
     def waiting(self) -> int:
         """Texts in the queue."""
-        return len(self._queue)
+        return len(self._waiting)
 
     @property
     def at_rest(self) -> bool:
         """Whether nothing is acted, queued or on its way to neutral."""
-        return not self._queue and self._current is None and self._face in ("neutral", "held")
+        return not self._waiting and self._current is None and self._face in ("neutral", "held")
 
-    def say(self, message: Say, notify: Notify) -> str:
-        """Queue a text, or continue one that is open; returns its id.
+    def say(self, message: Say, notify: Notify, *, source: str = "") -> str:
+        """Queue a text, or continue one that is open; returns its id. `source` is who sends where none is named.
 
         Raises:
             Refused: the queue is full, the id is in use, or the text is empty.
@@ -162,9 +124,9 @@ class Director:
         if not message.more and is_empty(message.text):
             raise Refused("bad-field", "text: it is empty", field="text", id=message.id)
         request = PromptInput(message.text, message.background, message.emotion, tuple(message.descriptions))
-        return self._accept(message, notify, request=request)
+        return self._accept(message, notify, source, request=request)
 
-    def play(self, message: Keyframes, notify: Notify) -> str:
+    def play(self, message: Keyframes, notify: Notify, *, source: str = "") -> str:
         """Queue keyframes; returns the utterance's id.
 
         Raises:
@@ -175,53 +137,49 @@ class Director:
         except DecodeError as error:
             field_path = str(error).partition(":")[0]
             raise Refused("bad-field", str(error), field=field_path, id=message.id) from None
-        return self._accept(message, notify, keyframes=keyframes)
+        return self._accept(message, notify, source, keyframes=keyframes)
 
     def _accept(
         self,
         message: Say | Keyframes,
         notify: Notify,
+        source: str,
         *,
         request: PromptInput | None = None,
         keyframes: Sequence[Keyframe] = (),
     ) -> str:
         if message.id is not None and self._find(message.id) is not None:
             raise Refused("bad-field", f"id: {message.id!r} is in use", field="id", id=message.id)
-        if len(self._queue) >= self._limit and message.mode != "replace":
-            raise Refused("queue-full", f"{self._limit} texts wait already", id=message.id)
+        now = self._clock.now()
+        source = message.source or source
+        try:
+            self._waiting.admit(source, makes_room=message.mode == "replace", now=now)
+        except Refused as refused:
+            refused.error.id = message.id
+            raise
         utterance = Utterance(
             id=message.id if message.id is not None else self._new_id(),
             notify=notify,
+            source=source,
             mode=message.mode,
             priority=message.priority,
             intensity=message.intensity,
             release=message.release,
             request=request,
-            accepted_at=self._clock.now(),
+            accepted_at=now,
         )
         self._make_room(utterance)
-        place = self._place(utterance)
-        self._emit(utterance, Accepted(utterance.id, self.subject, place))
+        given_way = self._waiting.add(utterance, now)
+        self._emit(utterance, Accepted(utterance.id, self.subject, self._waiting.place(utterance)))
+        for other in given_way:
+            self._drop(other, f"{utterance.id} of the same source is newer")
         if isinstance(message, Say):
             self._continue(utterance, message)
         for keyframe in keyframes:
             self._add_keyframe(utterance, keyframe)
         utterance.written = request is None
-        self._queue.insert(place, utterance)
         self._wake()
         return utterance.id
-
-    def _place(self, utterance: Utterance) -> int:
-        """First for what cuts in; else behind what is as urgent, and behind what has cut in."""
-        if utterance.mode != "queue":
-            return 0
-        place = len(self._queue)
-        while place:
-            before = self._queue[place - 1]
-            if before.mode != "queue" or before.priority >= utterance.priority:
-                break
-            place -= 1
-        return place
 
     def _make_room(self, utterance: Utterance) -> None:
         """Cut the current one for `interrupt`, and empty the queue as well for `replace`."""
@@ -250,7 +208,7 @@ class Director:
         utterance.arrived.set()
 
     def _find(self, utterance_id: str) -> Utterance | None:
-        known = [self._current, self._finishing, *self._queue]
+        known = [self._current, self._finishing, *self._waiting]
         return next((u for u in known if u is not None and u.id == utterance_id), None)
 
     def _new_id(self) -> str:
@@ -263,7 +221,7 @@ class Director:
 
     def _schedule(self) -> None:
         """Have the current text written, and the next one while the current plays."""
-        for utterance in filter(None, (self._current, self._queue[0] if self._queue else None)):
+        for utterance in filter(None, (self._current, self._waiting.head)):
             if utterance.request is not None and utterance.task is None and not utterance.final:
                 task = asyncio.create_task(self._write(utterance), name=f"write {utterance.id}")
                 utterance.task = task
@@ -357,14 +315,15 @@ class Director:
         since = self._clock.now()
         while True:
             now = self._clock.now()
-            self._fail_heads()
-            if self._queue and self._queue[0].ready:
-                utterance = self._queue.pop(0)
+            self._sift()
+            head = self._waiting.head
+            if head is not None and head.ready:
+                self._waiting.take(head)
                 self._finish(self._finishing)
-                return utterance
+                return head
             until: float | None = None
             if self._face == "up":
-                until = since + HOLD_FOR_NEXT if self._queue else now
+                until = since + HOLD_FOR_NEXT if self._waiting else now
                 if now >= until:
                     self._release_now(self._release_seconds)
                     continue
@@ -376,10 +335,15 @@ class Director:
                     continue
             await self._wait(until)
 
-    def _fail_heads(self) -> None:
-        while self._queue and self._queue[0].written and not self._queue[0].ready:
-            utterance = self._queue.pop(0)
-            self._end(utterance, Failed(utterance.id, self.subject, utterance.failure))
+    def _sift(self) -> None:
+        """Bring age into the order of the texts that wait, and let go of those that will not be acted."""
+        now = self._clock.now()
+        for utterance in self._waiting.expire(now):
+            self._drop(utterance, f"it waited over {self._waiting.rules.longest:g} s")
+        self._waiting.sort(now)
+        while (head := self._waiting.head) is not None and head.written and not head.ready:
+            self._waiting.take(head)
+            self._end(head, Failed(head.id, self.subject, head.failure))
         self._schedule()
 
     async def _act(self, utterance: Utterance) -> None:
@@ -413,7 +377,8 @@ class Director:
         self._face = "up"
 
     def _publish(self, utterance_id: str | None) -> None:
-        self._player.plan = Plan(self._timeline.track, self._start, self._cut, utterance_id, self._settings)
+        acting = utterance_id is not None and self._face == "up"
+        self._player.plan = Plan(self._timeline.track, self._start, self._cut, utterance_id, acting, self._settings)
 
     def _release_now(self, seconds: float) -> None:
         """Ease to neutral from wherever the face is: continue the track after its last hold, else cut."""
@@ -421,8 +386,8 @@ class Director:
         if finishing is None or self._face == "releasing":
             self._new_track()
         self._timeline.append(release(seconds), at=self._clock.now() - self._start)
-        self._publish(finishing.id if finishing else None)
         self._face = "releasing"
+        self._publish(finishing.id if finishing else None)
 
     def _rest(self) -> None:
         """Nothing is acted: frames carry no utterance, and the finished track can be forgotten."""
@@ -441,9 +406,11 @@ class Director:
             self._end(utterance, Interrupted(utterance.id, self.subject, reason))
 
     def _drop_queue(self, reason: str) -> None:
-        queue, self._queue = self._queue, []
-        for utterance in queue:
-            self._end(utterance, Dropped(utterance.id, self.subject, reason))
+        for utterance in self._waiting.clear():
+            self._drop(utterance, reason)
+
+    def _drop(self, utterance: Utterance, reason: str) -> None:
+        self._end(utterance, Dropped(utterance.id, self.subject, reason))
 
     def _end(self, utterance: Utterance, event: FinalEvent) -> None:
         if utterance.final is None:

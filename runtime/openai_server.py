@@ -43,6 +43,7 @@ class _Choice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
+    error: Any = None
 
 
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
@@ -128,7 +129,7 @@ class OpenAIServer:
                 if complete:  # and not cut at max_tokens; the last line of such an answer often lacks its newline
                     yield "\n"
         except httpx.HTTPError as error:
-            raise GeneratorDied(f"{self._settings.base_url}: {error or type(error).__name__}") from None
+            raise GeneratorDied(f"{self._settings.base_url}: {str(error) or type(error).__name__}") from None
 
 
 def _content(message: Message) -> str:
@@ -136,10 +137,17 @@ def _content(message: Message) -> str:
 
 
 def _read(data: str) -> tuple[str, bool]:
-    """The text in one event of the stream, and whether the model ended its answer with it."""
+    """The text in one event of the stream, and whether the model ended its answer with it.
+
+    Raises:
+        GeneratorError: the event says that the server failed.
+    """
     try:
         chunk = _decode_chunk(data[:_MAX_LINE])
     except msgspec.DecodeError:
         return "", False
+    if chunk.error is not None:
+        said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
+        raise GeneratorError(f"the server failed: {str(said)[:300]}")
     text = "".join(choice.delta.content or "" for choice in chunk.choices)
     return text, any(choice.finish_reason == "stop" for choice in chunk.choices)

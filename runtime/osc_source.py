@@ -81,13 +81,13 @@ class OscSource(asyncio.DatagramProtocol):
             raise Refused("bad-message", "expected /kff/say, /kff/<subject>/say, /kff/stop or /kff/<subject>/stop")
         subject = self._subjects.get(parts[1], parts[1]) if len(parts) == 3 else None
         if parts[-1] == "stop":
-            self._desk.hand_in(Stop(subject=subject), lambda event: None)
+            self._desk.hand_in(Stop(subject=subject), lambda event: None, source="OSC")
             return
         if len(arguments) != 1 or not isinstance(arguments[0], str):
             raise Refused("bad-field", "expected one string")
         message = Say(text=arguments[0], subject=subject)
         check(message)
-        self._desk.hand_in(message, lambda event: None)
+        self._desk.hand_in(message, lambda event: None, source="OSC")
 
     def _report(self, message: str) -> None:
         self._reports += 1

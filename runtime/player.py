@@ -1,16 +1,26 @@
 """The player of one subject: a plan and a time in, a pose out; it owns the motion across cuts."""
 
+import math
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kff_live.protocols.channels import HIGH, LOW, Pose, neutral
 from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.protocols.layers import Regions
 from kff_live.protocols.track import EMPTY, Track
 
 MIN_CUT_SECONDS = 0.1
 """Shortest time in which a cut's offset decays; otherwise it is the new key's way."""
+
+ACTIVITY_SECONDS = 0.1
+"""Time constant with which an acted expression takes the face over from a live one, and gives it back."""
+
+LOOK_SECONDS = 0.3
+"""How long new settings take to show."""
 
 _VELOCITY_STEP = 1e-3  # s
 
@@ -21,12 +31,38 @@ def _ones() -> Pose:
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """A subject's own look: `acted * gain + offset`, limited to [low, high]. float32[61] each."""
+    """A subject's own look: `acted * gain + offset`, limited to [low, high]; how a live face is laid below. float32[61]
+    each, `mode` int8[61] of layers.MODES.
+    """
 
     gain: Pose = field(default_factory=_ones)
     offset: Pose = field(default_factory=neutral)
     low: Pose = field(default_factory=LOW.copy)
     high: Pose = field(default_factory=HIGH.copy)
+    weight: Pose = field(default_factory=lambda: Regions().arrays()[0])
+    mode: NDArray[np.int8] = field(default_factory=lambda: Regions().arrays()[1])
+
+
+class Smoothed:
+    """A number in [0, 1] that follows a switch through two filters in a row: position and velocity go on.
+
+    Args:
+        seconds: time constant of each filter.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.value = 0.0
+        self._first = 0.0
+        self._seconds = seconds
+        self._last = -math.inf
+
+    def step(self, on: bool, now: float) -> float:
+        """The number at clock time `now`."""
+        share = 1.0 - math.exp(-min(max(now - self._last, 0.0), 0.1) / self._seconds)
+        self._last = now
+        self._first += (on - self._first) * share
+        self.value += (self._first - self.value) * share
+        return self.value
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +77,25 @@ class Plan:
     start: float = 0.0
     cut: int = 0
     utterance: str | None = None
+    acting: bool = False
+    """Whether keyframes of the utterance are shown; not so on the way back to neutral."""
     settings: Settings = field(default_factory=Settings)
+
+
+class Layer(Protocol):
+    """Changes the acted pose in place, once a tick, on the frame thread."""
+
+    def apply(self, now: float, pose: Pose) -> None:
+        """Change `pose`, float32[61], for the clock time `now`."""
+
+
+class LiveFace(Protocol):
+    """The live face below the acted one."""
+
+    presence: float
+
+    def follow(self, now: float) -> Pose:
+        """The live pose at clock time `now`, float32[61]; sets `presence`, 0 to 1."""
 
 
 class Player:
@@ -57,14 +111,20 @@ class Player:
         self.first_moved: tuple[int, float] = (0, 0.0)
         """The latest cut, and when its first changed frame was made, s."""
         self._kernels: ModuleType | None = None
+        self._idle: Layer | None = None
+        self._live: LiveFace | None = None
         self._played = self.plan
         self._cut_at = 0.0
         # Where the played plan came from: the pose at its cut, and the offset that decays after it.
         self._start, self._offset, self._velocity, self._span = (neutral() for _ in range(4))
         self._acted, self._ahead = neutral(), neutral()
+        self._activity = Smoothed(ACTIVITY_SECONDS)
+        self._look, self._new_look = self.plan.settings, self.plan.settings
+        self._look_since = 0.0
 
-    def use(self, kernels: ModuleType) -> None:
-        """Begin to play, with `protocols.kernels` (importing it compiles, which takes seconds)."""
+    def use(self, kernels: ModuleType, *, idle: Layer | None = None, live: LiveFace | None = None) -> None:
+        """Begin to play, with `protocols.kernels` (importing it compiles, which takes seconds) and the layers."""
+        self._idle, self._live = idle, live
         self._kernels = kernels
 
     def frame(self, now: float, number: int, subframe: float) -> Frame:
@@ -82,10 +142,52 @@ class Player:
             key = self._act(plan, now, self._acted)
             if key >= 0 and self.first_moved[0] != plan.cut:
                 self.first_moved = (plan.cut, now)
-            s = plan.settings
-            self._kernels.finish(self._acted, s.gain, s.offset, s.low, s.high, pose)
+            self._lay(plan, now, pose)
         pose.setflags(write=False)
         return Frame(self.subject, number, subframe, self.rate, pose, plan.utterance, key)
+
+    def _lay(self, plan: Plan, now: float, pose: Pose) -> None:
+        """Layers, rules, gain, offset and limits, from the acted pose into `pose`."""
+        presence, live = 0.0, None
+        if self._live is not None:
+            live = self._live.follow(now)
+            presence = self._live.presence
+        activity = self._activity.step(plan.acting, now)
+        acted = self._acted
+        if self._idle is not None:
+            acted = self._ahead
+            acted[:] = self._acted
+            self._idle.apply(now, acted)
+            if presence:  # a live face is alive by itself
+                acted += presence * (self._acted - acted)
+        share = self._fade_look(plan.settings, now)
+        self._finish(self._look, acted, live, activity, presence, pose)
+        if share:
+            other = neutral()
+            self._finish(self._new_look, acted, live, activity, presence, other)
+            pose += share * (other - pose)
+
+    def _finish(
+        self, look: Settings, acted: Pose, live: Pose | None, activity: float, presence: float, out: Pose
+    ) -> None:
+        kernels = self._kernels
+        assert kernels is not None
+        if live is not None and presence:
+            acted = acted.copy()
+            kernels.overlay(live, look.weight, look.mode, activity, presence, acted)
+        kernels.finish(acted, look.gain, look.offset, look.low, look.high, out)
+
+    def _fade_look(self, wanted: Settings, now: float) -> np.float32:
+        """How far new settings show; both are computed while one fades into the other, so that nothing jumps."""
+        if self._new_look is self._look:
+            if wanted is self._look:
+                return np.float32(0.0)
+            self._new_look, self._look_since = wanted, now
+        share = min((now - self._look_since) / LOOK_SECONDS, 1.0)
+        if share >= 1.0:
+            self._look = self._new_look
+            return np.float32(0.0)
+        return np.float32(share * share * (3.0 - 2.0 * share))
 
     def _act(self, plan: Plan, now: float, out: Pose) -> int:
         track = plan.track

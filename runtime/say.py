@@ -37,7 +37,7 @@ def say(options: argparse.Namespace) -> int:
     except Refused as refused:
         raise UserError(str(refused)) from None
     if is_empty(message.text):
-        raise UserError("TEXT: it is empty")
+        raise UserError("text: it is empty")
     token = options.token or os.environ.get("KFF_TOKEN", "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:

@@ -111,6 +111,10 @@ class WaitingList(Generic[T]):
         """Bring age into the order."""
         self._texts.sort(key=lambda text: self._place(text, now))
 
+    def place(self, text: T) -> int:
+        """How many are before a text."""
+        return self._texts.index(text)
+
     def take(self, text: T) -> None:
         """Remove a text."""
         self._texts.remove(text)

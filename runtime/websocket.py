@@ -82,6 +82,7 @@ class _Client:
 
     def __init__(self, connection: ServerConnection) -> None:
         self.connection = connection
+        self.name = f"WebSocket {connection.id}"
         self.subscription = Subscribe()
         self._events: deque[str] = deque()
         self._frames: dict[str, str | bytes] = {}
@@ -249,7 +250,7 @@ class WebSocketServer:
         try:
             message = messages.decode_text(data) if isinstance(data, str) else messages.decode(data)
             if not isinstance(message, Subscribe):
-                self._desk.hand_in(message, lambda event: self._tell(client, event))
+                self._desk.hand_in(message, lambda event: self._tell(client, event), source=client.name)
                 return None
             for name in message.subjects or []:
                 if name not in self._desk.directors:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -41,3 +42,14 @@ def _absent(reason: str) -> NoReturn:
     if os.environ.get("KFF_TESTS_STRICT") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require_installed() -> Callable[[str], None]:
+    """Looks for an optional module without importing it: for what a test starts in a process of its own."""
+
+    def look(name: str) -> None:
+        if importlib.util.find_spec(name) is None:
+            _absent(f"{name} is not installed")
+
+    return look

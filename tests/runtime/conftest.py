@@ -5,7 +5,6 @@ import socket
 import pytest
 
 
-
 @pytest.fixture
 def free_port() -> int:
     """A TCP and UDP port of the loopback address that nobody uses."""

@@ -32,6 +32,7 @@ from kff_live.runtime.director import HOLD_FOR_NEXT, MAX_STREAMED, MORE_SECONDS,
 from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
 from kff_live.runtime.generator_wire import AnswerStats
 from kff_live.runtime.player import Player
+from kff_live.runtime.waiting import Rules
 
 SMILE = INDEX["MouthSmileLeft"]
 FINAL = (Done, Interrupted, Dropped, Failed)
@@ -637,7 +638,7 @@ def test_an_id_in_use_is_refused_and_free_again_after_its_end() -> None:
 
 def test_a_full_queue_is_refused_and_replace_gets_through() -> None:
     async def scenario() -> None:
-        async with Stage(OnCommand(), limit=3) as stage:
+        async with Stage(OnCommand(), rules=Rules(limit=3)) as stage:
             for i in range(3):
                 await stage.say(f"{i}")
             for mode in ("queue", "interrupt"):
@@ -961,7 +962,7 @@ def test_in_a_storm_every_accepted_text_gets_exactly_one_final_event(seed: int) 
         async def pause(seconds: float) -> None:
             await stage.clock.wait(never, stage.clock.now() + seconds)
 
-        stage = Stage(Moody(seed, pause), limit=6)
+        stage = Stage(Moody(seed, pause), rules=Rules(limit=6))
         accepted, refused = set(), 0
         poses = []
         async with stage:
@@ -1004,7 +1005,9 @@ def test_in_a_storm_every_accepted_text_gets_exactly_one_final_event(seed: int) 
         renamed: list[Event] = []
         for event in stage.events:
             name = getattr(event, "id", "")
-            fields = {field: getattr(event, field) for field in event.__struct_fields__} | {"id": f"{name}#{uses[name]}"}
+            fields = {field: getattr(event, field) for field in event.__struct_fields__} | {
+                "id": f"{name}#{uses[name]}"
+            }
             renamed.append(type(event)(**fields))
             uses[name] += isinstance(event, FINAL)
         check_events(renamed)
@@ -1027,5 +1030,3 @@ def test_the_latest_latency_can_be_read_from_director_and_player() -> None:
             assert moved - stage.director.latencies[cut] == pytest.approx(0.3)
 
     run(scenario)
-
-

@@ -1,0 +1,233 @@
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kff_live.protocols import kernels
+from kff_live.protocols.channels import HIGH, INDEX, LOW, Pose, neutral, pose_from_names
+from kff_live.protocols.easing import EASINGS
+from kff_live.protocols.frames import FrameRate
+from kff_live.protocols.keyframes import Keyframe, release
+from kff_live.protocols.track import EMPTY, Timeline, Track
+from kff_live.runtime.player import Plan, Player, Settings
+
+JAW, SMILE, YAW = INDEX["JawOpen"], INDEX["MouthSmileLeft"], INDEX["HeadYaw"]
+STEP = 1e-3
+
+
+def key(jaw: float = 0.0, smile: float = 0.0, yaw: float = 0.0, **fields: float | str) -> Keyframe:
+    pose = pose_from_names({"JawOpen": jaw, "MouthSmileLeft": smile, "HeadYaw": yaw})
+    return Keyframe(pose, **fields)  # type: ignore[arg-type]
+
+
+def track(*keyframes: Keyframe) -> Track:
+    timeline = Timeline()
+    for keyframe in keyframes:
+        timeline.append(keyframe)
+    return timeline.track
+
+
+def player(settings: Settings | None = None) -> Player:
+    made = Player("Face", FrameRate(), settings=settings)
+    made.use(kernels)
+    return made
+
+
+def poses(
+    player: Player, begin: float, end: float, *, plans: list[tuple[float, Plan]] | None = None, step: float = STEP
+) -> Pose:
+    """float32[n, 61]: the poses from `begin` to `end`; each plan is handed over at its time."""
+    waiting = sorted(plans or [], key=lambda item: item[0])
+    found = []
+    for i in range(round((end - begin) / step) + 1):
+        now = begin + i * step
+        while waiting and now >= waiting[0][0] - 1e-9:
+            player.plan = waiting.pop(0)[1]
+        found.append(player.frame(now, i, 0.0).pose)
+    return np.array(found)
+
+
+def test_before_any_plan_the_face_is_neutral() -> None:
+    frame = player().frame(5.0, 7, 0.25)
+    assert np.array_equal(frame.pose, neutral())
+    assert (frame.subject, frame.number, frame.subframe, frame.utterance, frame.key) == ("Face", 7, 0.25, None, -1)
+    assert frame.rate == FrameRate()
+
+
+def test_an_empty_plan_keeps_the_displayed_pose() -> None:
+    p = player()
+    shown = poses(p, 0.0, 1.0, plans=[(0.0, Plan(track(key(jaw=0.7)), 0.0, 1))])[-1]
+    p.plan = Plan(EMPTY, 1.0, 2)
+    assert np.allclose(poses(p, 1.0, 3.0), shown)
+
+
+def test_a_pose_cannot_be_changed_by_who_gets_it() -> None:
+    frame = player().frame(0.0, 0, 0.0)
+    with pytest.raises(ValueError, match="read-only"):
+        frame.pose[0] = 1.0
+
+
+def test_frames_tell_utterance_and_key() -> None:
+    p = player()
+    p.plan = Plan(track(key(jaw=0.5, way=0.4, hold=0.2), key(jaw=0.1, way=0.4)), 10.0, 1, "u")
+    told = [(p.frame(t, 0, 0.0).utterance, p.frame(t, 0, 0.0).key) for t in (9.9, 10.0, 10.3, 10.5, 10.7, 99.0)]
+    assert told == [("u", -1), ("u", 0), ("u", 0), ("u", 0), ("u", 1), ("u", 1)]
+
+
+def test_peaks_are_reached_at_arrival_and_kept() -> None:
+    p = player()
+    moved = poses(
+        p, 0.0, 1.2, plans=[(0.0, Plan(track(key(jaw=0.8, yaw=-0.4, way=0.5, hold=0.3), key(way=0.4)), 0.0, 1))]
+    )
+    assert moved[500][[JAW, YAW]] == pytest.approx([0.8, -0.4], abs=1e-6)
+    assert moved[800][[JAW, YAW]] == pytest.approx([0.8, -0.4], abs=1e-6)
+    assert np.allclose(moved[1200], 0.0, atol=1e-6)
+
+
+CUT_AT = (0.05, 0.2, 0.25, 0.333, 0.4, 0.5, 0.65)
+
+
+@pytest.mark.parametrize("cut_at", CUT_AT)
+@pytest.mark.parametrize("easing", ["cubic", "sine", "linear", "quadout", "back"])
+@pytest.mark.parametrize("way", [0.1, 0.4, 2.0])
+def test_position_and_velocity_go_on_across_a_cut(cut_at: float, easing: str, way: float) -> None:
+    p = player()
+    old = track(key(jaw=0.6, smile=0.5, yaw=0.5, way=0.5, easing="sine"), key(jaw=0.3, yaw=-0.5, way=0.5))
+    new = track(key(jaw=0.2, smile=0.9, yaw=0.9, way=way, easing=easing))
+    x = poses(p, 0.0, 1.0, plans=[(0.0, Plan(old, 0.0, 1)), (cut_at, Plan(new, cut_at, 2))]).astype(np.float64)
+    i = round(cut_at / STEP)
+    # The first frame of the new plan shows what the old one would have shown.
+    undisturbed = player()
+    would = poses(undisturbed, 0.0, cut_at, plans=[(0.0, Plan(old, 0.0, 1))])[-1]
+    assert np.allclose(x[i], would, atol=1e-6)
+    # Velocity before and after: what an acceleration of 400/s^2 changes in a step and a half, and no jump.
+    before, after = (x[i] - x[i - 1]) / STEP, (x[i + 1] - x[i]) / STEP
+    assert np.abs(after - before).max() < 0.6
+
+
+def test_the_continuity_test_would_see_a_pop() -> None:
+    old, new = track(key(jaw=0.6, way=0.5)), track(key(jaw=0.2, way=0.4))
+    velocity = np.diff(poses(player(), 0.0, 0.6, plans=[(0.0, Plan(old, 0.0, 1))])[:, JAW]) / STEP
+    assert velocity[249] > 2.0  # a cut there without the old velocity would change it by as much
+    assert len(new)
+
+
+def test_a_cut_in_a_cut_goes_on_as_well() -> None:
+    p = player()
+    plans = []
+    for i in range(12):
+        at = 0.3 + 0.07 * i
+        plans.append((at, Plan(track(key(jaw=float(i % 2), yaw=0.9 - 1.8 * (i % 2), way=0.3)), at, i + 2)))
+    x = poses(p, 0.0, 2.0, plans=[(0.0, Plan(track(key(jaw=1.0, way=0.3)), 0.0, 1)), *plans]).astype(np.float64)
+    assert np.abs(np.diff(x, axis=0)).max() < 0.03
+    assert np.abs(np.diff(x, 2, axis=0)).max() < 3e-3
+    assert (x >= LOW - 1e-6).all()
+    assert (x <= HIGH + 1e-6).all()
+    assert x[-1][JAW] == pytest.approx(1.0)
+
+
+def test_at_60_frames_the_change_of_speed_at_a_cut_is_one_that_easing_makes() -> None:
+    step = 1 / 60
+    easing_alone = poses(player(), 0.0, 1.0, plans=[(0.0, Plan(track(key(jaw=1.0, way=0.3)), 0.0, 1))], step=step)
+    allowed = np.abs(np.diff(easing_alone[:, JAW], 2)).max()
+    for i in range(1, 18):
+        at = i * step
+        cut = Plan(track(key(jaw=0.0, way=0.3)), at, 2)
+        x = poses(player(), 0.0, 1.0, plans=[(0.0, Plan(track(key(jaw=1.0, way=0.3)), 0.0, 1)), (at, cut)], step=step)
+        change = np.abs(np.diff(x[:, JAW], 2))
+        assert change[i - 1] < allowed
+        assert change.max() < 2.5 * allowed  # a motion that turns round just before the limit brakes harder
+
+
+def test_the_offset_of_a_cut_is_gone_when_the_new_key_is_reached() -> None:
+    p = player()
+    plans = [
+        (0.0, Plan(track(key(jaw=0.9, way=0.4)), 0.0, 1)),
+        (0.2, Plan(track(key(jaw=0.1, way=0.4, hold=1.0)), 0.2, 2)),
+    ]
+    x = poses(p, 0.0, 1.0, plans=plans)
+    assert np.allclose(x[600:, JAW], 0.1, atol=1e-6)
+
+
+def test_an_appended_keyframe_keeps_every_earlier_sample() -> None:
+    first, second = key(jaw=0.6, way=0.4, hold=0.2), key(jaw=0.2, way=0.4)
+    alone = poses(player(), 0.0, 1.2, plans=[(0.0, Plan(track(first), 0.0, 1))])
+    both = poses(
+        player(), 0.0, 1.2, plans=[(0.0, Plan(track(first), 0.0, 1)), (0.5, Plan(track(first, second), 0.0, 1))]
+    )
+    assert np.array_equal(alone[:601], both[:601])
+    assert both[1000, JAW] == pytest.approx(0.2, abs=1e-6)
+
+
+def test_a_plan_that_was_never_displayed_leaves_no_trace() -> None:
+    def way(plans: Callable[[float], list[tuple[float, Plan]]]) -> Pose:
+        return poses(player(), 0.0, 1.0, plans=[(0.0, Plan(track(key(jaw=0.5, way=0.4)), 0.0, 1)), *plans(0.3)])
+
+    skipped = way(lambda t: [(t, Plan(track(key(jaw=1.0)), t, 2)), (t, Plan(track(release(0.4)), t, 3))])
+    direct = way(lambda t: [(t, Plan(track(release(0.4)), t, 3))])
+    assert np.array_equal(skipped, direct)
+
+
+def test_without_kernels_frames_are_neutral_and_the_motion_is_joined_when_they_come() -> None:
+    p = Player("Face", FrameRate())
+    p.plan = Plan(track(key(jaw=0.8, way=0.4, hold=5.0)), 0.0, 1)
+    assert not poses(p, 0.0, 1.0).any()
+    p.use(kernels)
+    x = poses(p, 1.0, 1.5)[:, JAW]
+    assert x[0] == pytest.approx(0.0, abs=1e-6)
+    assert np.abs(np.diff(x)).max() < 0.02
+    assert x[-1] == pytest.approx(0.8)
+
+
+def test_without_kernels_offset_and_limits_hold_already() -> None:
+    offset, high = neutral(), HIGH.copy()
+    offset[JAW], offset[SMILE], high[SMILE] = 0.1, 0.9, 0.5
+    p = Player("Face", FrameRate(), settings=Settings(offset=offset, high=high))
+    pose = p.frame(0.0, 0, 0.0).pose
+    assert pose[[JAW, SMILE]] == pytest.approx([0.1, 0.5])
+    p.use(kernels)
+    assert np.array_equal(p.frame(0.1, 1, 0.0).pose, pose)
+
+
+def test_gain_offset_and_limits_are_the_subjects() -> None:
+    gain, offset, low, high = np.ones(61, np.float32), neutral(), LOW.copy(), HIGH.copy()
+    gain[JAW], gain[YAW], offset[SMILE], high[SMILE], low[YAW] = 0.5, -1.0, 0.2, 0.6, -0.3
+    s = Settings(gain, offset, low, high)
+    p = player(s)
+    x = poses(p, 0.0, 0.5, plans=[(0.0, Plan(track(key(jaw=0.8, smile=0.5, yaw=0.5, way=0.4)), 0.0, 1, settings=s))])
+    assert x[0][SMILE] == pytest.approx(0.2)
+    assert x[-1][[JAW, SMILE, YAW]] == pytest.approx([0.4, 0.6, -0.3])
+
+
+def test_the_first_changed_frame_of_a_cut_is_remembered() -> None:
+    p = player()
+    p.plan = Plan(track(key(jaw=0.5)), 2.0, 1)
+    for t in (1.0, 1.9):
+        p.frame(t, 0, 0.0)
+        assert p.first_moved == (0, 0.0)
+    for t in (2.1, 2.2):
+        p.frame(t, 0, 0.0)
+        assert p.first_moved == (1, 2.1)
+
+
+@pytest.mark.parametrize("easing", EASINGS)
+def test_every_sample_stays_within_its_range(easing: str) -> None:
+    p = player()
+    plans = [(0.0, Plan(track(key(jaw=1.0, smile=1.0, yaw=-1.0, way=0.3, easing=easing)), 0.0, 1))]
+    for i, at in enumerate(itertools.takewhile(lambda t: t < 1.0, itertools.count(0.11, 0.13))):
+        level = float(i % 2)
+        plans.append(
+            (at, Plan(track(key(jaw=level, smile=1 - level, yaw=2 * level - 1, way=0.2, easing=easing)), at, i + 2))
+        )
+    x = poses(p, 0.0, 1.5, plans=plans)
+    assert np.isfinite(x).all()
+    assert (x >= LOW).all()
+    assert (x <= HIGH).all()
+
+
+def test_time_that_goes_back_is_no_error() -> None:
+    p = player()
+    p.plan = Plan(track(key(jaw=0.5, way=0.4)), 10.0, 1)
+    for t in (10.0, 10.4, 9.0, -1e6, 10.2, 1e9):
+        assert np.isfinite(p.frame(t, 0, 0.0).pose).all()
