@@ -121,7 +121,7 @@ def _run(options: argparse.Namespace) -> int:
 
         return render(options, _load(options)[0])
     if options.command == "bench":
-        from kff_live.runtime.bench import bench
+        from kff_live.runtime.bench.command import bench
 
         return bench(options, _load(options)[0])
     config, source = _load(options)

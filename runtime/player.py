@@ -148,21 +148,21 @@ class Player:
 
     def _lay(self, plan: Plan, now: float, pose: Pose) -> None:
         """Layers, rules, gain, offset and limits, from the acted pose into `pose`."""
-        presence, live = 0.0, None
+        acted, live, presence, activity = self._acted, None, 0.0, 0.0
         if self._live is not None:
             live = self._live.follow(now)
             presence = self._live.presence
-        activity = self._activity.step(plan.acting, now)
-        acted = self._acted
+            activity = self._activity.step(plan.acting, now)
         if self._idle is not None:
             acted = self._ahead
             acted[:] = self._acted
             self._idle.apply(now, acted)
             if presence:  # a live face is alive by itself
-                acted += presence * (self._acted - acted)
-        share = self._fade_look(plan.settings, now)
+                acted += np.float32(presence) * (self._acted - acted)
         self._finish(self._look, acted, live, activity, presence, pose)
-        if share:
+        if plan.settings is self._look is self._new_look:
+            return
+        if share := self._fade_look(plan.settings, now):
             other = neutral()
             self._finish(self._new_look, acted, live, activity, presence, other)
             pose += share * (other - pose)
@@ -180,13 +180,10 @@ class Player:
     def _fade_look(self, wanted: Settings, now: float) -> np.float32:
         """How far new settings show; both are computed while one fades into the other, so that nothing jumps."""
         if self._new_look is self._look:
-            if wanted is self._look:
-                return np.float32(0.0)
             self._new_look, self._look_since = wanted, now
         share = min((now - self._look_since) / LOOK_SECONDS, 1.0)
         if share >= 1.0:
             self._look = self._new_look
-            return np.float32(0.0)
         return np.float32(share * share * (3.0 - 2.0 * share))
 
     def _act(self, plan: Plan, now: float, out: Pose) -> int:

@@ -13,19 +13,19 @@ from kff_live.protocols import livelink
 from kff_live.protocols.channels import neutral
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.frames import Frame, FrameRate
-from kff_live.runtime import bench, bench_decode, bench_frame, bench_runtime, bench_usage, cli, config
-from kff_live.runtime.bench_report import Intervals, Row, intervals, table, to_json
+from kff_live.runtime import cli, config
+from kff_live.runtime.bench import command, decode, frame, plain_numpy, usage
+from kff_live.runtime.bench import runtime as bench_runtime
+from kff_live.runtime.bench.report import Intervals, Row, intervals, table, to_json
 
 
 def test_the_plain_numpy_reference_computes_what_the_compiled_frame_does() -> None:
-    assert bench_frame.difference(bench_frame.plans(11, cuts=4)) <= bench_frame.TOLERANCE
+    assert frame.difference(frame.plans(11, cuts=4)) <= frame.TOLERANCE
 
 
 def test_the_difference_is_found_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kff_live.runtime import bench_numpy
-
-    monkeypatch.setattr(bench_numpy, "_decay", lambda offset, velocity, span, u: 0.0 * offset)
-    assert bench_frame.difference(bench_frame.plans(11, cuts=2)) > 0.1
+    monkeypatch.setattr(plain_numpy, "_decay", lambda offset, velocity, span, u: 0.0 * offset)
+    assert frame.difference(frame.plans(11, cuts=2)) > 0.1
 
 
 def test_intervals_of_a_known_list() -> None:
@@ -48,7 +48,7 @@ def test_intervals_of_too_few_packets(count: int) -> None:
 def test_the_receiver_process_counts_packets_and_lost_numbers() -> None:
     rate, pose = FrameRate(), neutral()
     encoder = livelink.Encoder("device", "Face", rate)
-    command = [sys.executable, "-m", "kff_live.runtime.bench_receiver", "0.5", "2", "0"]
+    command = [sys.executable, "-m", "kff_live.runtime.bench.receiver", "0.5", "2", "0"]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
@@ -68,7 +68,7 @@ def test_the_receiver_process_counts_packets_and_lost_numbers() -> None:
 
 
 def test_a_receiver_that_is_not_told_to_begin_leaves() -> None:
-    command = [sys.executable, "-m", "kff_live.runtime.bench_receiver", "60", "1", "0"]
+    command = [sys.executable, "-m", "kff_live.runtime.bench.receiver", "60", "1", "0"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert len(json.loads(done.stdout)) == 1
@@ -79,7 +79,7 @@ def test_the_reference_senders_send_numbered_packets_and_end_with_their_input() 
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             udp.bind(("127.0.0.1", 0))
             udp.settimeout(30)
-            command = [sys.executable, "-m", "kff_live.runtime.bench_sender", kind, str(udp.getsockname()[1])]
+            command = [sys.executable, "-m", "kff_live.runtime.bench.sender", kind, str(udp.getsockname()[1])]
             with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
                 packets = [livelink.decode(udp.recv(2048)) for _ in range(3)]
                 assert process.stdin
@@ -109,8 +109,8 @@ def test_a_wrong_option_ends_with_status_2_and_one_line(
 
 
 def test_parts_come_in_their_own_order_and_once() -> None:
-    assert bench.check_parts(["gpu", "clock", "gpu"]) == ("clock", "gpu")
-    assert "memory" not in bench.check_parts([])
+    assert command.check_parts(["gpu", "clock", "gpu"]) == ("clock", "gpu")
+    assert "memory" not in command.check_parts([])
 
 
 def test_the_table_aligns_and_the_json_carries_the_ratio() -> None:
@@ -136,14 +136,14 @@ def test_the_use_of_a_process(with_psutil: bool, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(sys.modules, "psutil", None)
         if not Path("/proc/self/stat").exists():
             pytest.skip("no /proc here")
-    found = bench_usage.usage(os.getpid())
+    found = usage.usage(os.getpid())
     assert found is not None
     assert 1.0 < found.resident < 10_000.0
     assert found.cpu > 0.0
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert bench_usage.child(os.getpid()) == process.pid
+        assert usage.child(os.getpid()) == process.pid
         process.communicate(b"\n")
-    assert bench_usage.usage(process.pid) is None
+    assert usage.usage(process.pid) is None
 
 
 def test_the_measured_runtime_gets_the_users_model() -> None:
@@ -166,6 +166,6 @@ def test_a_runtime_that_cannot_start_is_the_users_message() -> None:
 
 
 def test_without_a_gpu_the_report_says_so() -> None:
-    (row,) = bench_decode.gpu(config.decode('[model]\nengine = "none"'), tell=lambda text: None)
+    (row,) = decode.gpu(config.decode('[model]\nengine = "none"'), tell=lambda text: None)
     assert row.what == "GPU not tried"
     assert row.value is None

@@ -13,8 +13,8 @@ from kff_live.protocols.errors import KffError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.keyframes import Keyframe
 from kff_live.protocols.track import Timeline
-from kff_live.runtime import bench_numpy
-from kff_live.runtime.bench_report import Row, Tell
+from kff_live.runtime.bench import plain_numpy
+from kff_live.runtime.bench.report import Row, Tell
 from kff_live.runtime.clock import SystemClock, cpu_seconds
 from kff_live.runtime.frame_thread import FrameThread, Lane
 from kff_live.runtime.player import Plan, Player
@@ -55,9 +55,9 @@ def compiled(subject: str = "Face") -> tuple[Player, livelink.Encoder]:
     return _player(subject, kernels), livelink.Encoder(device_id(subject), subject, _RATE)
 
 
-def plain(subject: str = "Face") -> tuple[Player, bench_numpy.Encoder]:
+def plain(subject: str = "Face") -> tuple[Player, plain_numpy.Encoder]:
     """The same in plain numpy."""
-    return _player(subject, bench_numpy), bench_numpy.Encoder(device_id(subject), subject)
+    return _player(subject, plain_numpy), plain_numpy.Encoder(device_id(subject), subject)
 
 
 def _player(subject: str, its_kernels: ModuleType) -> Player:

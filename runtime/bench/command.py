@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kff_live.protocols.errors import UserError
-from kff_live.runtime.bench_report import Row, Tell, table, to_json
+from kff_live.runtime.bench.report import Row, Tell, table, to_json
 from kff_live.runtime.config import Config
 
 PARTS = ("clock", "frame", "decode", "latency", "memory", "gpu")
@@ -65,22 +65,22 @@ def check_parts(names: Sequence[str]) -> tuple[str, ...]:
 def _measure(part: str, options: argparse.Namespace, config: Config, tell: Tell) -> list[Row]:
     """The rows of one part; imports only what that part needs."""
     if part in ("clock", "memory"):
-        from kff_live.runtime import bench_clock
+        from kff_live.runtime.bench import clock
 
         if part == "clock":
-            return bench_clock.clock(config, seconds=options.seconds, tell=tell)
-        return bench_clock.memory(config, minutes=options.minutes, tell=tell)
+            return clock.clock(config, seconds=options.seconds, tell=tell)
+        return clock.memory(config, minutes=options.minutes, tell=tell)
     if part == "frame":
-        from kff_live.runtime import bench_frame
+        from kff_live.runtime.bench import frame
 
-        return bench_frame.frame(tell=tell)
+        return frame.frame(tell=tell)
     if part == "latency":
-        from kff_live.runtime import bench_latency
+        from kff_live.runtime.bench import latency
 
-        return bench_latency.latency(config, tell=tell)
-    from kff_live.runtime import bench_decode
+        return latency.latency(config, tell=tell)
+    from kff_live.runtime.bench import decode
 
-    return bench_decode.decode(config, tell=tell) if part == "decode" else bench_decode.gpu(config, tell=tell)
+    return decode.decode(config, tell=tell) if part == "decode" else decode.gpu(config, tell=tell)
 
 
 def machine() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """A process that sends packets of a Live Link frame's size, as the reference for our frame clock.
 
-Started as `python -m kff_live.runtime.bench_sender KIND PORT`: `deadline` sleeps to absolute deadlines, `sleep` sleeps
+Started as `python -m kff_live.runtime.bench.sender KIND PORT`: `deadline` sleeps to absolute deadlines, `sleep` sleeps
 one period after each packet. Ends when its standard input does.
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime.bench_report import TEXTS, Row, Tell
+from kff_live.runtime.bench.report import TEXTS, Row, Tell
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, Llama
 from kff_live.runtime.generator_wire import EngineSettings

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from kff_live.protocols.frames import FrameRate
-from kff_live.runtime.bench_report import Intervals, Row, Tell
-from kff_live.runtime.bench_runtime import at_work, busy_cores, flood, keep_generating, python, running, watch
-from kff_live.runtime.bench_sender import KINDS
-from kff_live.runtime.bench_usage import HINT, Usage
+from kff_live.runtime.bench.report import Intervals, Row, Tell
+from kff_live.runtime.bench.runtime import at_work, busy_cores, flood, keep_generating, python, running, watch
+from kff_live.runtime.bench.sender import KINDS
+from kff_live.runtime.bench.usage import HINT, Usage
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config
 
@@ -92,7 +92,7 @@ class _Receiver:
 
 @contextlib.contextmanager
 def _receiver(seconds: float, ports: int) -> Iterator[_Receiver]:
-    with python("kff_live.runtime.bench_receiver", seconds, ports, _SETTLE_SECONDS, piped=True) as process:
+    with python("kff_live.runtime.bench.receiver", seconds, ports, _SETTLE_SECONDS, piped=True) as process:
         yield _Receiver(process)
 
 
@@ -101,7 +101,7 @@ async def _measure(config: Config, load: _Load, seconds: float) -> _Measured:
     with contextlib.ExitStack() as stack:
         receiver = stack.enter_context(_receiver(seconds, len(KINDS) + targets))
         for kind, port in zip(KINDS, receiver.ports, strict=False):
-            stack.enter_context(python("kff_live.runtime.bench_sender", kind, port, piped=True))
+            stack.enter_context(python("kff_live.runtime.bench.sender", kind, port, piped=True))
         runtime = stack.enter_context(running(config, receiver.ports[len(KINDS) :]))
         await runtime.ready()
         if load.busy:

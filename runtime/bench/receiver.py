@@ -1,6 +1,6 @@
 """A process that receives Live Link packets on several ports and reports how evenly they came.
 
-Started as `python -m kff_live.runtime.bench_receiver SECONDS PORTS SETTLE`: prints its port numbers as a JSON list,
+Started as `python -m kff_live.runtime.bench.receiver SECONDS PORTS SETTLE`: prints its port numbers as a JSON list,
 waits for a line on standard input, prints `receiving`, ignores what comes within SETTLE seconds, listens for so many
 seconds, and prints a JSON list of `Intervals`.
 """
@@ -15,7 +15,7 @@ import msgspec
 
 from kff_live.protocols import livelink
 from kff_live.protocols.frames import FrameRate
-from kff_live.runtime.bench_report import Intervals, intervals
+from kff_live.runtime.bench.report import Intervals, intervals
 from kff_live.runtime.clock import SystemClock
 
 _MAX_DATAGRAM = 2048

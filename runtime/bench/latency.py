@@ -14,7 +14,7 @@ from kff_live.protocols.errors import GeneratorError, UserError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.messages import Event, Failed, KeyframeEvent, Say
 from kff_live.runtime.app import SWITCH_INTERVAL
-from kff_live.runtime.bench_report import TEXTS, Row, Tell
+from kff_live.runtime.bench.report import TEXTS, Row, Tell
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, Llama
 from kff_live.runtime.director import Director

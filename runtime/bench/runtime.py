@@ -19,8 +19,8 @@ from websockets.exceptions import ConnectionClosed
 
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.messages import Say, Subscribe, encode
-from kff_live.runtime.bench_report import TEXTS
-from kff_live.runtime.bench_usage import Usage, child, usage
+from kff_live.runtime.bench.report import TEXTS
+from kff_live.runtime.bench.usage import Usage, child, usage
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config
 
