@@ -160,10 +160,24 @@ class Failed(msgspec.Struct, tag="failed", tag_field="type"):
     reason: str
 
 
+ErrorCode = Literal[
+    "bad-json",  # not JSON
+    "bad-message",  # unknown type or field, wrong type of a value
+    "bad-field",  # out of range
+    "unknown-subject",
+    "too-long",
+    "queue-full",
+    "too-many",  # over the rate of one source
+    "ended",  # goes on with a text that was cut
+    "closing",  # the runtime is ending
+    "not-yet",
+]
+
+
 class Error(msgspec.Struct, tag="error", tag_field="type", omit_defaults=True):
     """What was not accepted, and why; `field` is the path of the offending field, `id` the message's own."""
 
-    code: Literal["bad-json", "bad-message", "bad-field", "unknown-subject", "too-long", "queue-full", "too-many", "not-yet"]
+    code: ErrorCode
     message: str
     field: str = ""
     id: str | None = None
@@ -178,6 +192,18 @@ class FrameMessage(msgspec.Struct, tag="frame", tag_field="type"):
     id: str | None
     key: int
     values: list[float]
+
+
+class Status(msgspec.Struct, tag="status", tag_field="type"):
+    """How the runtime does, once a second: frames a second, the worst lateness of that second and the time from the
+    latest text to its first changed frame (ms, None before the first), frames skipped since the start, texts waiting.
+    """
+
+    fps: float
+    late_ms: float
+    latency_ms: float | None
+    skipped: int
+    waiting: int
 
 
 FinalEvent = Done | Interrupted | Dropped | Failed

@@ -150,6 +150,7 @@ class App:
 
     async def _shut_down(self) -> None:
         """Sources stop, the face eases out, three neutral frames go out."""
+        self.desk.close()
         if self.osc is not None:
             self.osc.close()
         directors = self.desk.directors.values()

@@ -143,7 +143,7 @@ SinkConfig = LiveLink | Osc | Recording
 class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Texts that wait."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
+    limit: Annotated[int, msgspec.Meta(ge=1, le=500)] = 64
     ageing: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 10.0
     burst: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 16
     burst_seconds: Annotated[float, msgspec.Meta(gt=0, le=60)] = 2.0

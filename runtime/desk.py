@@ -13,11 +13,16 @@ class Desk:
     def __init__(self, directors: Mapping[str, Director]) -> None:
         self.directors = dict(directors)
         self.listeners: list[Callable[[Event], None]] = []
+        self._closed = False
 
     def tell(self, event: Event) -> None:
         """Give an event to all listeners."""
         for listener in list(self.listeners):
             listener(event)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._closed = True
 
     def hand_in(self, message: Say | Keyframes | Stop, notify: Notify, *, source: str) -> None:
         """Act on a message from `source`; its events go to `notify`.
@@ -28,10 +33,21 @@ class Desk:
         if isinstance(message, Stop):
             for director in [self._director(message.subject)] if message.subject else self.directors.values():
                 director.stop()
-        elif isinstance(message, Say):
-            self._director(message.subject, message.id).say(message, notify, source=source)
+            return
+        if self._closed:
+            raise Refused("closing", "the runtime is ending", id=message.id)
+        if isinstance(message, Say):
+            self._of_text(message).say(message, notify, source=source)
         else:
             self._director(message.subject, message.id).play(message, notify, source=source)
+
+    def _of_text(self, message: Say) -> Director:
+        """The director of a text; one that goes on with a text need not name its subject again."""
+        if message.subject is None and message.id is not None:
+            for director in self.directors.values():
+                if director.streams(message.id):
+                    return director
+        return self._director(message.subject, message.id)
 
     def _director(self, subject: str | None, message_id: str | None = None) -> Director:
         """The director of a subject; the first one's where none is named."""

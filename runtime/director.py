@@ -46,6 +46,9 @@ HOLD_FOR_NEXT = 2.0
 MORE_SECONDS = 10.0
 """A streamed text (`more`) that is not continued for so long is taken as ended."""
 
+MAX_CUT_STREAMS = 1000
+"""Texts that were cut while more of them was to come, and are remembered so that the rest is not acted as a new one."""
+
 MAX_STREAMED = 20_000
 """Characters of a text that is streamed in parts."""
 
@@ -96,6 +99,7 @@ class Director:
         self._cut = 0
         self._face = "neutral"  # or "up", "held", "releasing"
         self._ids = itertools.count(1)
+        self._cut_streams: dict[str, None] = {}  # cut while more was to come; in order of age
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -115,16 +119,25 @@ class Director:
         """Queue a text, or continue one that is open; returns its id. `source` is who sends where none is named.
 
         Raises:
-            Refused: the queue is full, the id is in use, or the text is empty.
+            Refused: the queue is full, the id is in use, the text is empty, or goes on with one that was cut.
         """
         running = self._find(message.id) if message.id is not None else None
         if running is not None and running.open:
             self._continue(running, message)
             return running.id
+        if message.id in self._cut_streams:
+            if not message.more:
+                del self._cut_streams[message.id]
+            raise Refused("ended", "the text was cut; what follows of it is not acted", field="id", id=message.id)
         if not message.more and is_empty(message.text):
             raise Refused("bad-field", "text: it is empty", field="text", id=message.id)
         request = PromptInput(message.text, message.background, message.emotion, tuple(message.descriptions))
         return self._accept(message, notify, source, request=request)
+
+    def streams(self, utterance_id: str) -> bool:
+        """Whether more of this text is expected, or comes for nothing since it was cut."""
+        running = self._find(utterance_id)
+        return utterance_id in self._cut_streams or (running is not None and running.open)
 
     def play(self, message: Keyframes, notify: Notify, *, source: str = "") -> str:
         """Queue keyframes; returns the utterance's id.
@@ -209,7 +222,7 @@ class Director:
 
     def _find(self, utterance_id: str) -> Utterance | None:
         known = [self._current, self._finishing, *self._waiting]
-        return next((u for u in known if u is not None and u.id == utterance_id), None)
+        return next((u for u in known if u is not None and u.id == utterance_id and not u.final), None)
 
     def _new_id(self) -> str:
         while True:
@@ -414,6 +427,10 @@ class Director:
 
     def _end(self, utterance: Utterance, event: FinalEvent) -> None:
         if utterance.final is None:
+            if utterance.open:
+                self._cut_streams[utterance.id] = None
+                if len(self._cut_streams) > MAX_CUT_STREAMS:
+                    del self._cut_streams[next(iter(self._cut_streams))]
             utterance.final = event
             utterance.open = False
             if utterance.task is not None:

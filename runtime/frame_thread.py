@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.player import Player
@@ -44,6 +46,7 @@ class Lane:
 
     player: Player
     sinks: Sequence[Sink] = field(default_factory=list)
+    last: Frame | None = None
 
 
 class FrameThread:
@@ -98,12 +101,27 @@ class FrameThread:
 
     def _tick(self, now: float, number: int, subframe: float) -> None:
         for lane in self._lanes:
-            frame = lane.player.frame(now, number, subframe)
+            frame = self._frame(lane, now, number, subframe)
             for sink in lane.sinks:
                 try:
                     sink.send(frame)
                 except Exception as error:  # noqa: BLE001 - one sink's bug must not stop the face
                     self.stats.sink_errors += 1
-                    if id(sink) not in self._reported:
-                        self._reported.add(id(sink))
-                        _log.error("%s cannot send: %s", type(sink).__name__, error)
+                    self._report(sink, f"{type(sink).__name__} cannot send: {error}")
+
+    def _frame(self, lane: Lane, now: float, number: int, subframe: float) -> Frame:
+        """The frame of a lane; a bug in a layer costs the layers, not the face."""
+        try:
+            frame = lane.player.frame(now, number, subframe)
+        except Exception as error:  # noqa: BLE001 - nor may it stop the other faces
+            self._report(lane, f"{lane.player.subject} goes on without idle and live layers: {error!r}")
+            lane.player.without_layers()
+            frame = msgspec.structs.replace(lane.last, number=number, subframe=subframe) if lane.last else None
+            frame = frame or lane.player.frame(now, number, subframe)
+        lane.last = frame
+        return frame
+
+    def _report(self, about: object, message: str) -> None:
+        if id(about) not in self._reported:
+            self._reported.add(id(about))
+            _log.error("%s", message)

@@ -127,6 +127,10 @@ class Player:
         self._idle, self._live = idle, live
         self._kernels = kernels
 
+    def without_layers(self) -> None:
+        """Go on with the acted expression alone."""
+        self._idle = self._live = None
+
     def frame(self, now: float, number: int, subframe: float) -> Frame:
         """The frame at clock time `now`."""
         plan = self.plan

@@ -8,6 +8,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from kff_live.protocols.messages import Status
 from kff_live.runtime.config import LiveLink, Osc, Recording
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def start_screen(app: "App") -> str:
         ("model", app.generator.describe()),
         ("subjects", ", ".join(app.players)),
         ("frame rate", f"{config.rate} fps"),
+        ("preview", app.websocket.url.replace("ws", "http", 1) + ("/?token=..." if config.websocket.token else "/")),
         ("texts in", app.websocket.url + (f"   OSC {app.osc.address} /kff/say" if app.osc else "")),
     ]
     for sink in config.sinks:
@@ -91,20 +93,21 @@ class StatusLine:
             if described != self._described:
                 self._described = described
                 self.log(f"model: {described}")
+            late, latency, waiting = 1000 * stats.take_worst_late(), self._latency(), self._app.desk.waiting
+            self._app.websocket.tell_status(Status(round(fps, 2), round(late, 3), latency, stats.skipped, waiting))
             self._show(
-                f"{fps:6.2f} fps   late at worst {1000 * stats.take_worst_late():5.2f} ms   "
-                f"skipped {stats.skipped}   waiting {self._app.desk.waiting}   "
-                f"text to face {self._latency()}   model {self._app.generator.state}"
+                f"{fps:6.2f} fps   late at worst {late:5.2f} ms   skipped {stats.skipped}   waiting {waiting}   "
+                f"text to face {'-' if latency is None else f'{latency:.0f} ms'}   model {self._app.generator.state}"
             )
 
-    def _latency(self) -> str:
-        """From acceptance to the first changed frame, of the latest text."""
-        latest = 0.0, "-"
+    def _latency(self) -> float | None:
+        """From acceptance to the first changed frame, of the latest text, in ms."""
+        latest: tuple[float, float | None] = 0.0, None
         for name, director in self._app.desk.directors.items():
             cut, moved = self._app.players[name].first_moved
             accepted = director.latencies.get(cut)
             if accepted is not None and moved > latest[0]:
-                latest = moved, f"{1000 * (moved - accepted):.0f} ms"
+                latest = moved, round(1000 * (moved - accepted), 1)
         return latest[1]
 
     def _show(self, line: str) -> None:

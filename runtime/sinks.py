@@ -171,13 +171,18 @@ class RecordingSink:
 # --- from settings to sinks
 
 
+def _subjects(settings: SinkConfig, config: Config) -> Sequence[str]:
+    """Whose frames a sink gets: all where none are named."""
+    return [subject.name for subject in config.subjects] if settings.subjects is None else settings.subjects
+
+
 def _livelink(settings: LiveLink, config: Config) -> dict[str, ClosingSink]:
     devices = {subject.name: subject.device for subject in config.subjects}
     targets = [parse_target(target, where="targets") for target in settings.targets]
     # All encoders first: a name that cannot be encoded must not leave the sockets of the names before it open.
     encoders = {
         name: livelink.Encoder(device_id(name, devices[name]), name, config.rate)
-        for name in settings.subjects or devices
+        for name in _subjects(settings, config)
     }
     return {name: UdpSink(encoder, targets) for name, encoder in encoders.items()}
 
@@ -186,13 +191,13 @@ def _osc(settings: Osc, config: Config) -> dict[str, ClosingSink]:
     targets = [parse_target(target, where="targets") for target in settings.targets]
     return {
         name: UdpSink(osc.Encoder(name, prefix=settings.prefix, naming=settings.naming), targets)
-        for name in settings.subjects or [subject.name for subject in config.subjects]
+        for name in _subjects(settings, config)
     }
 
 
 def _recording(settings: Recording, config: Config) -> dict[str, ClosingSink]:
     sink = RecordingSink(Path(settings.path).expanduser(), config.rate)
-    return dict.fromkeys(settings.subjects or [subject.name for subject in config.subjects], sink)
+    return dict.fromkeys(_subjects(settings, config), sink)
 
 
 _KINDS: Mapping[type, Callable[..., dict[str, ClosingSink]]] = {

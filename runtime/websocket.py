@@ -1,4 +1,4 @@
-"""The WebSocket server: texts and keyframes in, events and frames out (docs/websocket.md)."""
+"""The WebSocket server: texts and keyframes in, events and frames out (docs/websocket.md), the page beside it."""
 
 import asyncio
 import hmac
@@ -19,6 +19,7 @@ from kff_live.protocols.channels import CHANNELS
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.messages import Error, Event, Refused, Subscribe
+from kff_live.runtime import page_server
 from kff_live.runtime.config import WebSocket, is_loopback
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.generator import ModelState
@@ -89,7 +90,7 @@ class _Client:
         self._something = asyncio.Event()
         self._overrun = asyncio.Event()
 
-    def put_event(self, message: messages.Error | messages.Welcome | Event) -> None:
+    def put_event(self, message: messages.Error | messages.Welcome | messages.Status | Event) -> None:
         if len(self._events) >= MAX_EVENTS:
             self._overrun.set()
         else:
@@ -202,6 +203,8 @@ class WebSocketServer:
             )
         if self._settings.token and not self._has_token(request):
             return connection.respond(http.HTTPStatus.UNAUTHORIZED, "the token is missing or wrong\n")
+        if page_server.is_page_request(request):
+            return page_server.answer(request, token=self._settings.token)
         return None
 
     def _host_allowed(self, host: str) -> bool:
@@ -282,6 +285,12 @@ class WebSocketServer:
         for client in self._clients:
             if client.subscription.events == "all" or isinstance(event, messages.Model):
                 client.put_event(event)
+
+    def tell_status(self, status: messages.Status) -> None:
+        """Send how the runtime does to those who hear all events."""
+        for client in self._clients:
+            if client.subscription.events == "all":
+                client.put_event(status)
 
     def _update_wanted(self) -> None:
         self._hub.wanted = any(client.subscription.frames for client in self._clients)

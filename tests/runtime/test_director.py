@@ -788,6 +788,59 @@ def test_a_streamed_text_has_a_limit() -> None:
     run(scenario)
 
 
+def test_what_follows_of_a_text_that_was_cut_is_refused() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.say("It begins. And", id="s", more=True)
+            stage.director.stop()
+            assert stage.director.streams("s")
+            for more in (True, False):
+                with pytest.raises(Refused) as caught:
+                    await stage.say(" it goes on.", id="s", more=more)
+                assert caught.value.error.code == "ended"
+            assert not stage.director.streams("s")
+            await stage.say("A new one.", id="s")
+            assert [type(e) for e in stage.events if isinstance(e, Interrupted | Dropped)] in ([Interrupted], [Dropped])
+
+    run(scenario)
+
+
+# --- bursts
+
+
+def test_of_500_lines_in_a_second_each_gets_its_final_event_and_the_newest_is_acted() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="2+2 smile5\n")) as stage:
+            names = []
+            for i in range(500):
+                names.append(await stage.say(f"line {i}"))
+                await stage.advance(1 / 500)
+            urgent = await stage.say("interactive", priority=7)
+            await stage.advance(20.0)
+            finals = {name: stage.final(name) for name in names}
+            assert all(finals.values())
+            assert isinstance(finals[names[-1]], Done)
+            assert isinstance(stage.final(urgent), Done)
+            started = [e.id for e in stage.events if isinstance(e, Started)]
+            assert started.index(urgent) < started.index(names[-1])
+            assert len(started) < 40
+
+    run(scenario)
+
+
+def test_a_text_that_waits_too_long_is_dropped() -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(longest=5.0)) as stage:
+            await stage.play(KeyframeJson({"JawOpen": 1.0}, hold=12.0))
+            late = await stage.say("too late")
+            await stage.advance(13.5)
+            event = stage.final(late)
+            assert isinstance(event, Dropped)
+            assert event.reason == "it waited over 5 s"
+
+    run(scenario)
+
+
 # --- the model's bad days
 
 

@@ -4,6 +4,8 @@ import threading
 import numpy as np
 import pytest
 
+from kff_live.protocols import kernels
+from kff_live.protocols.channels import Pose
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.runtime.clock import ManualClock, SystemClock
 from kff_live.runtime.frame_thread import FrameThread, Lane
@@ -172,3 +174,22 @@ def test_in_a_thread_of_its_own_it_ticks_until_stopped() -> None:
 
 def test_stopping_what_never_started_is_no_error() -> None:
     FrameThread(SystemClock(), FrameRate(), []).stop()
+
+
+def test_a_bug_in_a_layer_costs_the_layer_and_not_the_face(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def apply(self, now: float, pose: Pose) -> None:
+            if now > 50.1:
+                raise ZeroDivisionError("idle")
+
+    clock, keep, other = Troubled({}), Keep(), Keep()
+    player = Player("Face", FrameRate())
+    player.use(kernels, idle=Broken())
+    thread = FrameThread(
+        clock, FrameRate(), [Lane(player, [keep]), Lane(Player("Second", FrameRate()), [other])], start_seconds=0.0
+    )
+    thread.run(30)
+    assert numbers(keep.frames) == numbers(other.frames) == list(range(30))
+    assert [record.message for record in caplog.records] == [
+        "Face goes on without idle and live layers: ZeroDivisionError('idle')"
+    ]
