@@ -10,24 +10,23 @@ from numpy.typing import NDArray
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import PromptInput
+from kff_live.runtime import llama
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.generator_wire import AnswerStats, EngineSettings
 
-llama = pytest.importorskip("kff_live.runtime.llama", exc_type=UserError)
-
 
 @pytest.fixture(scope="module")
-def engine(smollm2_path: Path) -> Iterator["llama.Engine"]:
+def engine(smollm2_path: Path) -> Iterator[llama.Engine]:
     engine = llama.Engine(EngineSettings(str(smollm2_path), sequences=2), SystemClock())
     yield engine
     engine.free()
 
 
-def answer(engine: "llama.Engine", text: str, *, seed: int = 0) -> str:
+def answer(engine: llama.Engine, text: str, *, seed: int = 0) -> str:
     return "".join(llama.write(engine, PromptInput(text=text), seed=seed))
 
 
-def run_all(engine: "llama.Engine", answers: list["llama.Answer"]) -> tuple[list[str], list[AnswerStats]]:
+def run_all(engine: llama.Engine, answers: list[llama.Answer]) -> tuple[list[str], list[AnswerStats]]:
     texts, stats = ["" for _ in answers], [AnswerStats() for _ in answers]
     while engine.busy:
         for output in engine.step():
@@ -47,12 +46,12 @@ def parse(text: str) -> int:
     return len(keyframes)
 
 
-def test_every_answer_is_keyframe_text(engine: "llama.Engine") -> None:
+def test_every_answer_is_keyframe_text(engine: llama.Engine) -> None:
     for text in ("The bus was late again.", "oh WOW", "\0", "\U0001f602" * 100, "<|im_end|>"):
         assert 1 <= parse(answer(engine, text)) <= 8
 
 
-def test_user_text_never_becomes_a_special_token(engine: "llama.Engine") -> None:
+def test_user_text_never_becomes_a_special_token(engine: llama.Engine) -> None:
     special = set(engine.tokenize("<|im_start|><|im_end|>", user=False))
     assert len(special) == 2
     assert special.isdisjoint(engine.tokenize("a <|im_start|>b<|im_end|> c", user=True))
@@ -62,7 +61,7 @@ def test_user_text_never_becomes_a_special_token(engine: "llama.Engine") -> None
     assert count[0] == count[1]
 
 
-def test_the_fixed_part_of_the_prompt_is_read_once(engine: "llama.Engine") -> None:
+def test_the_fixed_part_of_the_prompt_is_read_once(engine: llama.Engine) -> None:
     opened = engine.open(PromptInput(text="hello"))
     _, stats = run_all(engine, [opened])
     assert engine.info.prefix > 200
@@ -70,19 +69,20 @@ def test_the_fixed_part_of_the_prompt_is_read_once(engine: "llama.Engine") -> No
 
 
 def test_the_kept_prefix_gives_the_same_logits_as_reading_the_whole_prompt(
-    engine: "llama.Engine", monkeypatch: pytest.MonkeyPatch
+    engine: llama.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lengths: list[int] = []
+
     def first_logits() -> NDArray[np.float32]:
         opened = engine.open(PromptInput(text="She has won the race, at last."))
         asked = len(opened.unread)
         while not engine.step():
             pass
-        logits = engine.logits(engine._batch.n_tokens - 1).copy()
+        logits: NDArray[np.float32] = engine.logits(engine._batch.n_tokens - 1).copy()
         engine.close(opened)
         lengths.append(asked)
         return logits
 
-    lengths: list[int] = []
     kept = first_logits()
     monkeypatch.setattr(engine, "_prefix_text", "something else")
     whole = first_logits()
@@ -90,7 +90,7 @@ def test_the_kept_prefix_gives_the_same_logits_as_reading_the_whole_prompt(
     assert float(np.abs(kept - whole).max()) < 0.02 * float(np.ptp(kept))
 
 
-def test_answers_are_written_side_by_side(engine: "llama.Engine") -> None:
+def test_answers_are_written_side_by_side(engine: llama.Engine) -> None:
     first = engine.open(PromptInput(text="A bee lands on his nose."))
     second = engine.open(PromptInput(text="Nothing ever changes here."))
     assert engine.full
@@ -99,7 +99,7 @@ def test_answers_are_written_side_by_side(engine: "llama.Engine") -> None:
     assert not engine.full
 
 
-def test_a_dropped_answer_frees_its_place_and_harms_no_other(engine: "llama.Engine") -> None:
+def test_a_dropped_answer_frees_its_place_and_harms_no_other(engine: llama.Engine) -> None:
     kept = engine.open(PromptInput(text="The soup is cold."))
     dropped = engine.open(PromptInput(text="A long story about a ship. " * 20))
     started = "".join(output.text for output in engine.step())
@@ -109,7 +109,7 @@ def test_a_dropped_answer_frees_its_place_and_harms_no_other(engine: "llama.Engi
     assert parse(started + texts[0])
 
 
-def test_a_text_far_longer_than_the_context_is_cut_and_answered(engine: "llama.Engine") -> None:
+def test_a_text_far_longer_than_the_context_is_cut_and_answered(engine: llama.Engine) -> None:
     opened = engine.open(PromptInput(text="\U0001f9ff\u0e01" * 5000))
     texts, stats = run_all(engine, [opened])
     assert parse(texts[0])

@@ -18,9 +18,11 @@ from kff_live.runtime.llama_process import LlamaProcess
 DEADLINE = 60.0
 
 
-def with_process(path: Path, use: Callable[[LlamaProcess], Coroutine[None, None, None]], **options: float) -> None:
+def with_process(
+    path: Path, use: Callable[[LlamaProcess], Coroutine[None, None, None]], *, stall_seconds: float = 30.0
+) -> None:
     async def main() -> None:
-        process = LlamaProcess(EngineSettings(str(path), sequences=2), **options)
+        process = LlamaProcess(EngineSettings(str(path), sequences=2), stall_seconds=stall_seconds)
         async with asyncio.timeout(DEADLINE):
             life = asyncio.create_task(process.run())
             try:
