@@ -318,6 +318,35 @@ def test_a_client_that_never_reads_does_not_slow_the_others(runtime: Runtime) ->
     follows(runtime, seen, "heard")
 
 
+def test_two_subjects_act_at_the_same_time_and_keep_their_own_gains(tmp_path: Path) -> None:
+    subjects = '[[subjects]]\nname = "Anna"\n[[subjects]]\nname = "Bo"\ngain = { JawOpen = 0.5 }\n'
+    with running(tmp_path, extra=subjects) as runtime, runtime.client() as client:
+        assert receive(client)["subjects"] == ["Anna", "Bo"]
+        for name in ("Anna", "Bo"):
+            client.send(
+                json.dumps(
+                    {
+                        "type": "keyframes",
+                        "id": name,
+                        "subject": name,
+                        "keyframes": [{"pose": {"JawOpen": 1.0}, "way": 0.2, "hold": 1.0}],
+                    }
+                )
+            )
+        finals = set()
+        while len(finals) < 2:
+            message = receive(client)
+            if message["type"] in FINAL:
+                finals.add((message["id"], message["type"]))
+        assert finals == {("Anna", "done"), ("Bo", "done")}
+        jaws: dict[str, dict[int, float]] = {"Anna": {}, "Bo": {}}
+        for packet in runtime.receiver.packets:
+            jaws[packet.subject][packet.number] = float(packet.values[INDEX["JawOpen"]])
+        assert max(jaws["Anna"].values()) == 1.0
+        assert max(jaws["Bo"].values()) == pytest.approx(0.5)
+        assert any(anna > 0.9 and jaws["Bo"].get(number, 0.0) > 0.45 for number, anna in jaws["Anna"].items())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
 def test_ctrl_c_eases_to_neutral_and_leaves_within_two_seconds(tmp_path: Path) -> None:
     with running(tmp_path) as runtime:
