@@ -8,20 +8,23 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from kff_live.protocols import livelink
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.messages import Event, Failed, Model, Refused, Say, check
+from kff_live.runtime.capture import CaptureLayer, CaptureSource
 from kff_live.runtime.clock import SystemClock, seconds_of_day
-from kff_live.runtime.config import Config, settings
+from kff_live.runtime.config import DEFAULTS, Config, SinkConfig, settings
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.director import Director
 from kff_live.runtime.frame_thread import FrameThread, Lane, Sink
 from kff_live.runtime.models import generator
 from kff_live.runtime.osc_source import OscSource
 from kff_live.runtime.player import Player
+from kff_live.runtime.reload import Reloader
 from kff_live.runtime.screen import StatusLine, start_screen
 from kff_live.runtime.sinks import ClosingSink, build, device_id
 from kff_live.runtime.supervisor import supervise
@@ -55,19 +58,17 @@ class App:
         self.source = source
         self.clock = SystemClock()
         self.hub = FrameHub()
-        self.players = {s.name: Player(s.name, config.rate, settings=settings(s)) for s in config.subjects}
+        self.players = {
+            s.name: Player(s.name, config.rate, settings=settings(s, config.capture.regions)) for s in config.subjects
+        }
         with _closing_on_error() as opened:
-            self.sinks: list[dict[str, ClosingSink]] = []
+            self._sinks: list[tuple[SinkConfig, dict[str, ClosingSink]]] = []
             for sink in config.sinks:
-                self.sinks.append(build(sink, config))
-                opened += self.sinks[-1].values()
+                self._sinks.append((sink, build(sink, config)))
+                opened += self._sinks[-1][1].values()
             self.generator = generator(config.model, on_state=lambda state: self.desk.tell(Model(state)))
-        self.frame_thread = FrameThread(
-            self.clock,
-            config.rate,
-            [Lane(player, self._sinks_of(name)) for name, player in self.players.items()],
-            start_seconds=seconds_of_day(),
-        )
+        self._lanes = [Lane(player, self._sinks_of(name)) for name, player in self.players.items()]
+        self.frame_thread = FrameThread(self.clock, config.rate, self._lanes, start_seconds=seconds_of_day())
         self.desk = Desk({s.name: self._director(s.name, s.release) for s in config.subjects})
         self.websocket = WebSocketServer(
             config.websocket,
@@ -81,11 +82,17 @@ class App:
             },
         )
         self.osc = OscSource(config.osc_in, self.desk) if config.osc_in.enabled else None
+        self.capture = CaptureSource(config.capture, self.clock) if config.capture.enabled else None
+        self.reloader = (
+            Reloader(Path(source), self.clock, config=lambda: self.config, apply=self.apply)
+            if source != DEFAULTS
+            else None
+        )
         self._stopping = asyncio.Event()
 
     def _sinks_of(self, subject: str) -> list[Sink]:
         # The hub last: to wake the loop gives the GIL away, and the packets would wait until it comes back.
-        return [*(sinks[subject] for sinks in self.sinks if subject in sinks), self.hub]
+        return [*(sinks[subject] for _, sinks in self._sinks if subject in sinks), self.hub]
 
     def _director(self, subject: str, release_seconds: float) -> Director:
         return Director(
@@ -99,6 +106,33 @@ class App:
             seed=self.config.model.seed,
         )
 
+    def apply(self, config: Config) -> None:
+        """Take over new settings, as `reload.applicable` gives them, without losing a frame.
+
+        Raises:
+            UserError: a sink cannot be made; nothing has changed then.
+        """
+        kept = [(sink, sinks) for sink, sinks in self._sinks if sink in config.sinks]
+        with _closing_on_error() as opened:
+            new: list[tuple[SinkConfig, dict[str, ClosingSink]]] = []
+            for sink in config.sinks:
+                known = next((sinks for other, sinks in kept if other == sink), None)
+                new.append((sink, known or build(sink, config)))
+                if known is None:
+                    opened += new[-1][1].values()
+        gone = [sinks for sink, sinks in self._sinks if sink not in config.sinks]
+        self.config, self._sinks = config, new
+        for lane in self._lanes:
+            lane.sinks = self._sinks_of(lane.player.subject)
+        # Not before the frame thread has finished the tick in which it may still hold them.
+        asyncio.get_running_loop().call_later(0.2, _close_all, gone)
+        for subject in config.subjects:
+            self.desk.directors[subject.name].use(
+                settings(subject, config.capture.regions),
+                rules=config.queue.rules(),
+                release_seconds=subject.release,
+            )
+
     # --- life
 
     async def run(self) -> None:
@@ -111,8 +145,7 @@ class App:
             raise _first(group) from None
         finally:
             self.frame_thread.stop()
-            for sink in {id(sink): sink for sinks in self.sinks for sink in sinks.values()}.values():
-                sink.close()
+            _close_all([sinks for _, sinks in self._sinks])
 
     def stop(self) -> None:
         """End `run`."""
@@ -125,6 +158,8 @@ class App:
                 await self.websocket.start()
                 if self.osc is not None:
                     await self.osc.start()
+                if self.capture is not None:
+                    await self.capture.start()
                 status = StatusLine(self)
                 status.log(start_screen(self))
                 await self._warm_up()
@@ -132,6 +167,8 @@ class App:
                     life = supervise(f"the director of {name}", director.run)
                     tasks.append(group.create_task(life, name=f"director {name}"))
                 tasks.append(group.create_task(supervise("the status line", status.run), name="status"))
+                if self.reloader is not None:
+                    tasks.append(group.create_task(supervise("hot reload", self.reloader.run), name="reload"))
                 self._read_keyboard(status)
                 await self._stopping.wait()
                 await self._shut_down()
@@ -143,8 +180,10 @@ class App:
         """Compile the kernels. No collection meanwhile: one of all that is loaded here stops the frames for 0.1 s."""
         gc.disable()
         kernels = await asyncio.to_thread(importlib.import_module, "kff_live.protocols.kernels")
-        for player in self.players.values():
-            player.use(kernels)
+        captured = self.config.capture.subject or next(iter(self.players))
+        for name, player in self.players.items():
+            live = CaptureLayer(self.capture, kernels) if self.capture and name == captured else None
+            player.use(kernels, live=live)
         gc.freeze()  # what is loaded by now never goes away; a collection that walked it took 16 to 27 ms
         gc.enable()
 
@@ -153,6 +192,8 @@ class App:
         self.desk.close()
         if self.osc is not None:
             self.osc.close()
+        if self.capture is not None:
+            self.capture.close()
         directors = self.desk.directors.values()
         for director in directors:
             director.stop("the runtime is ending", within=SHUTDOWN_RELEASE)
@@ -221,6 +262,12 @@ def _closing_on_error() -> Iterator[list[ClosingSink]]:
         for sink in opened:
             sink.close()
         raise
+
+
+def _close_all(sinks: Iterable[dict[str, ClosingSink]]) -> None:
+    """Close each sink once; one may serve several subjects."""
+    for sink in {id(sink): sink for by_subject in sinks for sink in by_subject.values()}.values():
+        sink.close()
 
 
 def _first(group: BaseExceptionGroup[UserError]) -> UserError:

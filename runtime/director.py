@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from kff_live.protocols import keyframe_text
 from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError
@@ -102,6 +103,11 @@ class Director:
         self._cut_streams: dict[str, None] = {}  # cut while more was to come; in order of age
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def use(self, settings: Settings, *, rules: Rules, release_seconds: float) -> None:
+        """Take over new settings while everything goes on."""
+        self._settings, self._release_seconds, self._waiting.rules = settings, release_seconds, rules
+        self._player.plan = replace(self._player.plan, settings=settings)
 
     # --- what comes in
 

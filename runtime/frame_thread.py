@@ -116,8 +116,9 @@ class FrameThread:
         except Exception as error:  # noqa: BLE001 - nor may it stop the other faces
             self._report(lane, f"{lane.player.subject} goes on without idle and live layers: {error!r}")
             lane.player.without_layers()
-            frame = msgspec.structs.replace(lane.last, number=number, subframe=subframe) if lane.last else None
-            frame = frame or lane.player.frame(now, number, subframe)
+            if lane.last is None:
+                return lane.player.frame(now, number, subframe)
+            frame = msgspec.structs.replace(lane.last, number=number, subframe=subframe)
         lane.last = frame
         return frame
 

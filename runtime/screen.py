@@ -29,6 +29,8 @@ def start_screen(app: "App") -> str:
         ("preview", app.websocket.url.replace("ws", "http", 1) + ("/?token=..." if config.websocket.token else "/")),
         ("texts in", app.websocket.url + (f"   OSC {app.osc.address} /kff/say" if app.osc else "")),
     ]
+    if app.capture is not None:
+        rows.append(("live face from", f"{app.capture.address} (Live Link)"))
     for sink in config.sinks:
         if isinstance(sink, LiveLink):
             rows.append(("Live Link to", ", ".join(sink.targets)))

@@ -333,7 +333,7 @@ def test_two_subjects_act_at_the_same_time_and_keep_their_own_gains(tmp_path: Pa
                     }
                 )
             )
-        finals = set()
+        finals: set[tuple[str, str]] = set()
         while len(finals) < 2:
             message = receive(client)
             if message["type"] in FINAL:
@@ -345,6 +345,30 @@ def test_two_subjects_act_at_the_same_time_and_keep_their_own_gains(tmp_path: Pa
         assert max(jaws["Anna"].values()) == 1.0
         assert max(jaws["Bo"].values()) == pytest.approx(0.5)
         assert any(anna > 0.9 and jaws["Bo"].get(number, 0.0) > 0.45 for number, anna in jaws["Anna"].items())
+
+
+def test_an_edited_gain_shows_at_once_and_smoothly_and_a_bad_edit_changes_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, extra="[[subjects]]\ngain = { JawOpen = 0.5 }\n") as runtime, runtime.client() as client:
+        wait_ready(client)
+        client.send(
+            json.dumps({"type": "keyframes", "keyframes": [{"pose": {"JawOpen": 0.8}, "way": 0.1}], "release": "hold"})
+        )
+        jaw = INDEX["JawOpen"]
+        runtime.receiver.wait(lambda packets: packets[-1].values[jaw] == pytest.approx(0.4))
+        first = len(runtime.receiver.packets)
+        config = tmp_path / "config.toml"
+        good = config.read_text()
+        config.write_text(good.replace("JawOpen = 0.5", "JawOpn = 0.9"))
+        deadline = time.monotonic() + DEADLINE
+        while not any("stay as they were" in line for line in runtime.log):
+            assert time.monotonic() < deadline
+            receive_one = len(runtime.receiver.packets)
+            runtime.receiver.wait(lambda packets, n=receive_one: len(packets) > n)  # type: ignore[misc]
+        config.write_text(good.replace("JawOpen = 0.5", "JawOpen = 1.0"))
+        packets = runtime.receiver.wait(lambda packets: packets[-1].values[jaw] == pytest.approx(0.8))[first:]
+        values = [float(p.values[jaw]) for p in packets]
+        assert max(abs(b - a) for a, b in itertools.pairwise(values)) < 0.06  # 0.4 in 0.3 s
+        assert all(0 < b.number - a.number <= 3 for a, b in itertools.pairwise(packets))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
