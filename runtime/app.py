@@ -8,12 +8,17 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from kff_live.protocols import livelink
 from kff_live.protocols.errors import UserError
+from kff_live.protocols.idle.settings import IdleSettings
 from kff_live.protocols.messages import Event, Failed, Model, Refused, Say, check
 from kff_live.runtime.capture import CaptureLayer, CaptureSource
 from kff_live.runtime.clock import SystemClock, seconds_of_day
@@ -29,6 +34,9 @@ from kff_live.runtime.screen import StatusLine, start_screen
 from kff_live.runtime.sinks import ClosingSink, build, device_id
 from kff_live.runtime.supervisor import supervise
 from kff_live.runtime.websocket import FrameHub, WebSocketServer
+
+if TYPE_CHECKING:
+    from kff_live.protocols.idle.layer import Idle
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +78,7 @@ class App:
         self._lanes = [Lane(player, self._sinks_of(name)) for name, player in self.players.items()]
         self.frame_thread = FrameThread(self.clock, config.rate, self._lanes, start_seconds=seconds_of_day())
         self.desk = Desk({s.name: self._director(s.name, s.release) for s in config.subjects})
+        self.desk.set_mood = self._set_mood
         self.websocket = WebSocketServer(
             config.websocket,
             self.desk,
@@ -83,6 +92,7 @@ class App:
         )
         self.osc = OscSource(config.osc_in, self.desk) if config.osc_in.enabled else None
         self.capture = CaptureSource(config.capture, self.clock) if config.capture.enabled else None
+        self._idle: dict[str, Idle] = {}
         self.reloader = (
             Reloader(Path(source), self.clock, config=lambda: self.config, apply=self.apply)
             if source != DEFAULTS
@@ -132,6 +142,8 @@ class App:
                 rules=config.queue.rules(),
                 release_seconds=subject.release,
             )
+        for number, layer in enumerate(self._idle.values()):
+            layer.update(self._idle_settings(number))
 
     # --- life
 
@@ -179,13 +191,24 @@ class App:
     async def _warm_up(self) -> None:
         """Compile the kernels. No collection meanwhile: one of all that is loaded here stops the frames for 0.1 s."""
         gc.disable()
-        kernels = await asyncio.to_thread(importlib.import_module, "kff_live.protocols.kernels")
+        kernels, idle = await asyncio.to_thread(_compiled)
         captured = self.config.capture.subject or next(iter(self.players))
-        for name, player in self.players.items():
+        for number, (name, player) in enumerate(self.players.items()):
+            self._idle[name] = idle.Idle(self._idle_settings(number))
             live = CaptureLayer(self.capture, kernels) if self.capture and name == captured else None
-            player.use(kernels, live=live)
+            player.use(kernels, idle=self._idle[name], live=live)
         gc.freeze()  # what is loaded by now never goes away; a collection that walked it took 16 to 27 ms
         gc.enable()
+
+    def _set_mood(self, subjects: Sequence[str], mood: str) -> None:
+        for subject in subjects:
+            if subject in self._idle:
+                self._idle[subject].set_mood(mood)
+
+    def _idle_settings(self, number: int) -> IdleSettings:
+        """Every face has a seed of its own, or all would blink together."""
+        idle = self.config.idle
+        return msgspec.structs.replace(idle, seed=(idle.seed + number) % 2**32)
 
     async def _shut_down(self) -> None:
         """Sources stop, the face eases out, three neutral frames go out."""
@@ -250,6 +273,13 @@ class App:
                         loop.call_soon_threadsafe(act, line.rstrip("\n"))
 
         threading.Thread(target=read, name="keyboard", daemon=True).start()
+
+
+def _compiled() -> tuple[ModuleType, ModuleType]:
+    """The modules whose import compiles."""
+    return tuple(  # type: ignore[return-value]
+        importlib.import_module(f"kff_live.protocols.{name}") for name in ("kernels", "idle.layer")
+    )
 
 
 @contextmanager

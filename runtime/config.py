@@ -12,6 +12,7 @@ import platformdirs
 from kff_live.protocols import channels, livelink, osc
 from kff_live.protocols.errors import ConfigError, KffError, UserError
 from kff_live.protocols.frames import FrameRate
+from kff_live.protocols.idle.settings import IdleSettings
 from kff_live.protocols.layers import Regions
 from kff_live.runtime.player import Settings
 from kff_live.runtime.waiting import Rules
@@ -166,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     model: Model = Llama()
     websocket: WebSocket = WebSocket()
     osc_in: OscIn = OscIn()
+    idle: IdleSettings = IdleSettings()
     capture: Capture = Capture()
     queue: Queue = Queue()
     sinks: tuple[SinkConfig, ...] = (LiveLink(),)

@@ -1,8 +1,8 @@
 """The desk: gives each incoming message to the director it is for, and every event to whoever listens."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from kff_live.protocols.messages import Event, Keyframes, Refused, Say, Stop
+from kff_live.protocols.messages import Event, Keyframes, Mood, Refused, Say, Stop
 from kff_live.runtime.director import Director
 from kff_live.runtime.utterance import Notify
 
@@ -13,6 +13,8 @@ class Desk:
     def __init__(self, directors: Mapping[str, Director]) -> None:
         self.directors = dict(directors)
         self.listeners: list[Callable[[Event], None]] = []
+        self.set_mood: Callable[[Sequence[str], str], None] = lambda subjects, mood: None
+        """Sets the idle layer's mood; ValueError for one that it does not know."""
         self._closed = False
 
     def tell(self, event: Event) -> None:
@@ -24,7 +26,7 @@ class Desk:
         """Accept nothing more."""
         self._closed = True
 
-    def hand_in(self, message: Say | Keyframes | Stop, notify: Notify, *, source: str) -> None:
+    def hand_in(self, message: Say | Keyframes | Stop | Mood, notify: Notify, *, source: str) -> None:
         """Act on a message from `source`; its events go to `notify`.
 
         Raises:
@@ -33,6 +35,13 @@ class Desk:
         if isinstance(message, Stop):
             for director in [self._director(message.subject)] if message.subject else self.directors.values():
                 director.stop()
+            return
+        if isinstance(message, Mood):
+            names = [self._director(message.subject).subject] if message.subject else list(self.directors)
+            try:
+                self.set_mood(names, message.mood)
+            except ValueError as error:
+                raise Refused("bad-field", f"mood: {error}", field="mood") from None
             return
         if self._closed:
             raise Refused("closing", "the runtime is ending", id=message.id)

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 """How often the file is looked at."""
 
-LIVE = ("queue", "sinks", "capture", "subjects")
+LIVE = ("queue", "sinks", "idle", "capture", "subjects")
 """Tables that are applied at once; within `subjects` and `capture` not all keys are."""
 
 _LIVE_SUBJECT = ("release", "gain", "offset", "limit")

@@ -100,8 +100,8 @@ def test_room_is_typed(room: str) -> None:
     assert (ROOT / room / "py.typed").exists()
 
 
-ALCOVES = {ROOT / "runtime" / "bench"}
-"""Folders within a room: the benchmarks only measure the others, and would crowd them."""
+ALCOVES = {ROOT / "runtime" / "bench", ROOT / "protocols" / "idle", ROOT / "protocols" / "talk"}
+"""Folders within a room, for what would crowd it and has one way in: the benchmarks, the idle and the talk layer."""
 
 
 @pytest.mark.parametrize("room", CHAIN)

@@ -109,12 +109,13 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, extra: str = "") -> Iterator[Runtime]:
+def running(folder: Path, *, extra: str = "", idle: bool = False) -> Iterator[Runtime]:
+    """A runtime; without idle life unless asked for, so that frames hold the acted expression alone."""
     receiver = Receiver()
     port, osc = free_port(), free_port(socket.SOCK_DGRAM)
     config = folder / "config.toml"
     config.write_text(
-        f"[websocket]\nport = {port}\n[osc_in]\nport = {osc}\n"
+        f"[websocket]\nport = {port}\n[osc_in]\nport = {osc}\n[idle]\nenabled = {str(idle).lower()}\n"
         f'[[sinks]]\ntype = "livelink"\ntargets = ["127.0.0.1:{receiver.port}"]\n{extra}'
     )
     process = subprocess.Popen(
@@ -228,6 +229,22 @@ def test_frames_at_rest_belong_to_no_utterance(runtime: Runtime) -> None:
         while frame["id"] == "short":
             frame = receive(client)
         assert (frame["id"], frame["key"], set(frame["values"])) == (None, -1, {0.0})
+
+
+def test_a_face_left_alone_lives_and_never_repeats_a_frame(tmp_path: Path) -> None:
+    with running(tmp_path, idle=True) as runtime, runtime.client() as client:
+        wait_ready(client)
+        first = len(runtime.receiver.packets)
+        client.send('{"type":"mood","mood":"tense"}')
+        packets = runtime.receiver.wait(lambda packets: len(packets) > first + 600)[first:]
+        client.send('{"type":"mood","mood":"bored"}')
+        error = receive(client)
+        assert (error["type"], error["field"]) == ("error", "mood")
+    values = np.array([p.values for p in packets])
+    assert not (np.diff(values, axis=0) == 0.0).all(axis=1).any()
+    blink = values[:, INDEX["EyeBlinkLeft"]]
+    assert blink.max() > 0.8  # tense: about 27 a minute, so ten seconds hold some
+    assert np.ptp(values[:, INDEX["HeadYaw"]]) > 1e-3
 
 
 def test_keyframes_are_played_without_the_model(runtime: Runtime) -> None:

@@ -1,0 +1,1 @@
+"""Idle life: blinks, glances, breath and small motion of a face at rest."""

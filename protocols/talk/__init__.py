@@ -1,0 +1,1 @@
+"""Talk: text that is spoken moves the mouth, from letters to visemes to curves."""
