@@ -1,12 +1,13 @@
 """The WebSocket's messages, typed: what a client may send, and what the runtime answers (docs/websocket.md)."""
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from kff_live.protocols.errors import DecodeError
 from kff_live.protocols.keyframe_text import KeyframeJson
+from kff_live.protocols.talk.field import SpeechField, decode_speech_field
 
 VERSION = 1
 """Of this message set; `welcome` carries it. Additions keep it, changes raise it."""
@@ -62,6 +63,21 @@ class Stop(msgspec.Struct, tag="stop", tag_field="type", forbid_unknown_fields=T
     subject: str | None = None
 
 
+class Mood(msgspec.Struct, tag="mood", tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    """Shift the idle layer's numbers; of one subject or of all."""
+
+    mood: str
+    subject: str | None = None
+
+
+class Sync(msgspec.Struct, tag="sync", tag_field="type", forbid_unknown_fields=True, kw_only=True):
+    """Where the sound of a spoken text is: the face follows it, and stops when it is cut."""
+
+    id: str
+    position: Annotated[float, msgspec.Meta(ge=-60, le=3600)] = 0.0
+    playing: bool = True
+
+
 class Subscribe(msgspec.Struct, tag="subscribe", tag_field="type", forbid_unknown_fields=True, kw_only=True):
     """What else this client wants to get: frames, in which form, of which subjects; whose events."""
 
@@ -71,7 +87,7 @@ class Subscribe(msgspec.Struct, tag="subscribe", tag_field="type", forbid_unknow
     events: Literal["own", "all"] = "own"
 
 
-Incoming = Say | Keyframes | Stop | Subscribe
+Incoming = Say | Keyframes | Stop | Mood | Sync | Subscribe
 
 
 class Channel(msgspec.Struct):
@@ -109,11 +125,12 @@ class Accepted(msgspec.Struct, tag="accepted", tag_field="type"):
     waiting: int
 
 
-class Started(msgspec.Struct, tag="started", tag_field="type"):
-    """The face begins to act the utterance."""
+class Started(msgspec.Struct, tag="started", tag_field="type", omit_defaults=True):
+    """The face begins to act the utterance; a spoken one expects its sound to begin `sound` seconds from now."""
 
     id: str
     subject: str
+    sound: float | None = None
 
 
 class KeyframeEvent(msgspec.Struct, tag="keyframe", tag_field="type"):
@@ -170,7 +187,7 @@ ErrorCode = Literal[
     "too-many",  # over the rate of one source
     "ended",  # goes on with a text that was cut
     "closing",  # the runtime is ending
-    "not-yet",
+    "unknown-id",  # no such text is being spoken
 ]
 
 
@@ -257,14 +274,14 @@ def check(message: Incoming) -> None:
     Raises:
         Refused: the message names the field, the value and what was expected.
     """
-    if isinstance(message, Subscribe):
+    if isinstance(message, Subscribe | Sync):
         return
-    own_id = None if isinstance(message, Stop) else message.id
-    names = {"subject": message.subject, "source": None if isinstance(message, Stop) else message.source}
+    own_id = None if isinstance(message, Stop | Mood) else message.id
+    names = {"subject": message.subject, "source": None if isinstance(message, Stop | Mood) else message.source}
     for field, name in names.items():
         if name is not None and len(name) > MAX_ID:
             raise Refused("bad-field", f"{field}: {len(name)} characters, at most {MAX_ID}", field=field)
-    if isinstance(message, Stop):
+    if isinstance(message, Stop | Mood):
         return
     if own_id is not None and not 1 <= len(own_id) <= MAX_ID:
         raise Refused("bad-field", f"id: {len(own_id)} characters, expected 1 to {MAX_ID}", field="id")
@@ -279,8 +296,12 @@ def check(message: Incoming) -> None:
                 "bad-field", f"keyframes: {count}, expected 1 to {MAX_KEYFRAMES}", field="keyframes", id=own_id
             )
         return
-    if message.speech is not None:
-        raise Refused("not-yet", "speech: the talk layer is not there yet", field="speech", id=own_id)
+    try:
+        speech = decode_speech_field(message.speech)
+    except DecodeError as error:
+        raise Refused("bad-field", str(error), field=str(error).partition(":")[0], id=own_id) from None
+    if message.more and speech is not None and speech != SpeechField():
+        raise Refused("bad-field", "speech: of a text with more to come only true", field="speech", id=own_id)
     if len(message.descriptions) > MAX_DESCRIPTIONS:
         raise Refused(
             "bad-field",

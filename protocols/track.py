@@ -59,13 +59,14 @@ class Timeline:
     """When the last hold ends."""
     underruns: int = 0
 
-    def append(self, keyframe: Keyframe, *, at: float = 0.0) -> Track:
+    def append(self, keyframe: Keyframe, *, at: float = 0.0, planned: bool = False) -> Track:
         """The track with one keyframe more, which begins when the last hold ends, but not before `at`.
 
-        A keyframe never begins in the past: `at` is now for one that has just arrived. Samples before its beginning
-        stay what they were.
+        A keyframe never begins in the past: `at` is now for one that has just arrived. With `planned` it is meant to
+        wait for `at`, as one that belongs to a later word, and is no underrun. Samples before its beginning stay what
+        they were.
         """
-        if at > self.end and len(self.track):
+        if at > self.end and len(self.track) and not planned:
             self.underruns += 1
         begin = max(self.end, at)
         old = self.track

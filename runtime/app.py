@@ -114,6 +114,7 @@ class App:
             rules=self.config.queue.rules(),
             release_seconds=release_seconds,
             seed=self.config.model.seed,
+            speech_rate=self.config.talk.rate,
         )
 
     def apply(self, config: Config) -> None:
@@ -191,12 +192,12 @@ class App:
     async def _warm_up(self) -> None:
         """Compile the kernels. No collection meanwhile: one of all that is loaded here stops the frames for 0.1 s."""
         gc.disable()
-        kernels, idle = await asyncio.to_thread(_compiled)
+        kernels, idle, talk = await asyncio.to_thread(_compiled)
         captured = self.config.capture.subject or next(iter(self.players))
         for number, (name, player) in enumerate(self.players.items()):
             self._idle[name] = idle.Idle(self._idle_settings(number))
             live = CaptureLayer(self.capture, kernels) if self.capture and name == captured else None
-            player.use(kernels, idle=self._idle[name], live=live)
+            player.use(kernels, idle=self._idle[name], live=live, talk=talk)
         gc.freeze()  # what is loaded by now never goes away; a collection that walked it took 16 to 27 ms
         gc.enable()
 
@@ -275,10 +276,10 @@ class App:
         threading.Thread(target=read, name="keyboard", daemon=True).start()
 
 
-def _compiled() -> tuple[ModuleType, ModuleType]:
+def _compiled() -> tuple[ModuleType, ModuleType, ModuleType]:
     """The modules whose import compiles."""
     return tuple(  # type: ignore[return-value]
-        importlib.import_module(f"kff_live.protocols.{name}") for name in ("kernels", "idle.layer")
+        importlib.import_module(f"kff_live.protocols.{name}") for name in ("kernels", "idle.layer", "talk.kernels")
     )
 
 

@@ -14,6 +14,7 @@ from kff_live.protocols.errors import ConfigError, KffError, UserError
 from kff_live.protocols.frames import FrameRate
 from kff_live.protocols.idle.settings import IdleSettings
 from kff_live.protocols.layers import Regions
+from kff_live.protocols.talk.speech import DEFAULT_RATE
 from kff_live.runtime.player import Settings
 from kff_live.runtime.waiting import Rules
 
@@ -101,6 +102,12 @@ class OscIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     allow: tuple[str, ...] = ()
 
 
+class Talk(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Texts that are spoken."""
+
+    rate: Annotated[float, msgspec.Meta(ge=40, le=400)] = DEFAULT_RATE
+
+
 class Capture(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A live face over Live Link below the acted one."""
 
@@ -168,6 +175,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     websocket: WebSocket = WebSocket()
     osc_in: OscIn = OscIn()
     idle: IdleSettings = IdleSettings()
+    talk: Talk = Talk()
     capture: Capture = Capture()
     queue: Queue = Queue()
     sinks: tuple[SinkConfig, ...] = (LiveLink(),)

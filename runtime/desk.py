@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kff_live.protocols.messages import Event, Keyframes, Mood, Refused, Say, Stop
+from kff_live.protocols.messages import Event, Keyframes, Mood, Refused, Say, Stop, Sync
 from kff_live.runtime.director import Director
 from kff_live.runtime.utterance import Notify
 
@@ -26,7 +26,7 @@ class Desk:
         """Accept nothing more."""
         self._closed = True
 
-    def hand_in(self, message: Say | Keyframes | Stop | Mood, notify: Notify, *, source: str) -> None:
+    def hand_in(self, message: Say | Keyframes | Stop | Mood | Sync, notify: Notify, *, source: str) -> None:
         """Act on a message from `source`; its events go to `notify`.
 
         Raises:
@@ -35,6 +35,10 @@ class Desk:
         if isinstance(message, Stop):
             for director in [self._director(message.subject)] if message.subject else self.directors.values():
                 director.stop()
+            return
+        if isinstance(message, Sync):
+            if not any(director.sync(message) for director in self.directors.values()):
+                raise Refused("unknown-id", f"id: no text {message.id!r} is being spoken", field="id", id=message.id)
             return
         if isinstance(message, Mood):
             names = [self._director(message.subject).subject] if message.subject else list(self.directors)

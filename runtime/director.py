@@ -28,13 +28,17 @@ from kff_live.protocols.messages import (
     Refused,
     Say,
     Started,
+    Sync,
     is_empty,
 )
 from kff_live.protocols.prompt import PromptInput
+from kff_live.protocols.talk.field import SpeechField, decode_speech_field
+from kff_live.protocols.talk.speech import DEFAULT_RATE
 from kff_live.protocols.track import Timeline
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.generator import Generator
 from kff_live.runtime.player import Plan, Player, Settings
+from kff_live.runtime.spoken import LEAD, Span, Spoken
 from kff_live.runtime.utterance import Notify, Utterance
 from kff_live.runtime.waiting import Rules, WaitingList
 from kff_live.runtime.writing import write_keyframes
@@ -64,6 +68,7 @@ class Director:
         notify: gets every event of the subject, besides the utterance's own listener.
         rules: of the texts that wait.
         release_seconds: way back to neutral.
+        speech_rate: words a minute of a spoken text whose timing is not known.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class Director:
         release_seconds: float = 0.6,
         settings: Settings | None = None,
         seed: int = 0,
+        speech_rate: float = DEFAULT_RATE,
     ) -> None:
         self.subject = player.subject
         self.latencies: dict[int, float] = {}
@@ -90,6 +96,7 @@ class Director:
         self._release_seconds = release_seconds
         self._settings = settings or player.plan.settings
         self._seeds = itertools.count(seed)
+        self._speech_rate = speech_rate
         self._waiting: WaitingList[Utterance] = WaitingList(rules or Rules())
         self._current: Utterance | None = None
         self._finishing: Utterance | None = None  # acted to its last hold; `done` when the release ends
@@ -101,6 +108,7 @@ class Director:
         self._face = "neutral"  # or "up", "held", "releasing"
         self._ids = itertools.count(1)
         self._cut_streams: dict[str, None] = {}  # cut while more was to come; in order of age
+        self._speaking: Spoken | None = None
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -138,7 +146,7 @@ class Director:
         if not message.more and is_empty(message.text):
             raise Refused("bad-field", "text: it is empty", field="text", id=message.id)
         request = PromptInput(message.text, message.background, message.emotion, tuple(message.descriptions))
-        return self._accept(message, notify, source, request=request)
+        return self._accept(message, notify, source, request=request, speech=decode_speech_field(message.speech))
 
     def streams(self, utterance_id: str) -> bool:
         """Whether more of this text is expected, or comes for nothing since it was cut."""
@@ -165,6 +173,7 @@ class Director:
         source: str,
         *,
         request: PromptInput | None = None,
+        speech: SpeechField | None = None,
         keyframes: Sequence[Keyframe] = (),
     ) -> str:
         if message.id is not None and self._find(message.id) is not None:
@@ -186,6 +195,7 @@ class Director:
             release=message.release,
             request=request,
             accepted_at=now,
+            spoken=Spoken(speech, rate=self._speech_rate) if speech is not None else None,
         )
         self._make_room(utterance)
         given_way = self._waiting.add(utterance, now)
@@ -221,10 +231,28 @@ class Director:
         utterance.characters += len(message.text)
         if utterance.characters > MAX_STREAMED:
             raise Refused("too-long", f"text: over {MAX_STREAMED} characters in all", field="text", id=utterance.id)
-        utterance.segments += utterance.segmenter.feed(message.text, more=message.more)
+        self._take_segments(utterance, message.text, more=message.more)
         utterance.open = message.more
         utterance.continued_at = self._clock.now()
         utterance.arrived.set()
+
+    def _take_segments(self, utterance: Utterance, text: str, *, more: bool) -> None:
+        segments = utterance.segmenter.feed(text, more=more)
+        spans = utterance.spoken.add(text if not more else " ".join(segments), segments) if utterance.spoken else ()
+        utterance.segments += itertools.zip_longest(segments, spans)
+
+    def sync(self, message: Sync) -> bool:
+        """Follow the sound of a text that is being spoken; False if it is not this face's."""
+        utterance = self._find(message.id)
+        if utterance is None or utterance.spoken is None:
+            return False
+        if not message.playing:
+            self._drop_or_cut(utterance, "the sound was cut")
+        elif utterance is self._current:
+            utterance.spoken.start = self._clock.now() - message.position
+            self._publish(utterance.id)
+        self._wake()
+        return True
 
     def _find(self, utterance_id: str) -> Utterance | None:
         known = [self._current, self._finishing, *self._waiting]
@@ -251,14 +279,14 @@ class Director:
         try:
             while True:
                 while utterance.segments:
-                    await self._write_segment(utterance, utterance.segments.pop(0))
+                    await self._write_segment(utterance, *utterance.segments.pop(0))
                 if not utterance.open:
                     break
                 utterance.arrived.clear()
                 await self._clock.wait(utterance.arrived, utterance.continued_at + MORE_SECONDS)
                 if not utterance.arrived.is_set():
                     utterance.open = False
-                    utterance.segments += utterance.segmenter.feed("", more=False)
+                    self._take_segments(utterance, "", more=False)
             if not utterance.keyframes:
                 utterance.failure = "the model wrote no keyframe"
         except GeneratorError as error:
@@ -271,13 +299,17 @@ class Director:
             utterance.written = True
             self._wake()
 
-    async def _write_segment(self, utterance: Utterance, text: str) -> None:
-        """Keyframes for one segment. A retry skips those that the first attempt gave: the seed is the same."""
+    async def _write_segment(self, utterance: Utterance, text: str, span: Span | None) -> None:
+        """Keyframes for one segment; those of a spoken one together, since they share its time.
+
+        A retry skips those that the first attempt gave: the seed is the same.
+        """
         assert utterance.request is not None
         request = PromptInput(
             text, utterance.request.background, utterance.request.emotion, utterance.request.descriptions
         )
         taken = 0
+        kept: list[Keyframe] = []
         seed = next(self._seeds)
         for attempt in range(_ATTEMPTS):
             try:
@@ -288,17 +320,30 @@ class Director:
                         position += 1
                         if position > taken:
                             taken = position
+                            if span is not None:
+                                kept.append(keyframe)
+                                continue
                             self._add_keyframe(utterance, keyframe)
                             self._wake()
+                self._add_spoken(utterance, kept, span)
                 return
             except GeneratorDied as error:
                 if attempt + 1 == _ATTEMPTS:
                     raise
                 _log.warning("%s: %s; trying once more", utterance.id, error)
 
-    def _add_keyframe(self, utterance: Utterance, keyframe: Keyframe) -> None:
+    def _add_spoken(self, utterance: Utterance, keyframes: Sequence[Keyframe], span: Span | None) -> None:
+        if span is None or utterance.spoken is None:
+            return
+        begun = utterance is self._current
+        for i, keyframe in enumerate(utterance.spoken.fit(keyframes, span, now=self._clock.now(), begun=begun)):
+            self._add_keyframe(utterance, keyframe, begin=span[0] if i == 0 else None)
+        self._wake()
+
+    def _add_keyframe(self, utterance: Utterance, keyframe: Keyframe, *, begin: float | None = None) -> None:
         acted = as_acted(keyframe, intensity=utterance.intensity)
         utterance.keyframes.append(acted)
+        utterance.begins.append(begin)
         self._emit(
             utterance,
             KeyframeEvent(
@@ -369,27 +414,44 @@ class Director:
         """Play an utterance up to the end of its last hold, or until it is cut."""
         self._new_track()
         self.latencies = {self._cut: utterance.accepted_at}
-        self._emit(utterance, Started(utterance.id, self.subject))
+        spoken = self._speaking = utterance.spoken
+        if spoken is not None:
+            spoken.start = self._start + LEAD
+            self._publish(utterance.id)  # the mouth does not wait for the model
+        self._emit(utterance, Started(utterance.id, self.subject, LEAD if spoken else None))
         placed = 0
         while not utterance.final:
             while placed < len(utterance.keyframes):
-                self._timeline.append(utterance.keyframes[placed], at=self._clock.now() - self._start)
+                self._place(utterance, placed)
                 placed += 1
-                self._publish(utterance.id)
             self._schedule()
-            end = self._start + self._timeline.end
+            end = max(self._start + self._timeline.end, spoken.end if spoken else 0.0)
             holding = self._clock.now() >= end
             if holding and utterance.written and placed == len(utterance.keyframes):
-                self._underruns = self._timeline.underruns
-                if utterance.failure:
-                    self._end(utterance, Failed(utterance.id, self.subject, utterance.failure))
-                elif utterance.release == "hold":
-                    self._face = "held"
-                    self._finish(utterance)
-                else:
-                    self._finishing = utterance
-                return
+                self._leave(utterance)
+                break
             await self._wait(None if holding else end)
+        self._speaking = None
+
+    def _place(self, utterance: Utterance, index: int) -> None:
+        """Put a keyframe into the track: now, or when its words are spoken."""
+        at, begin = self._clock.now(), utterance.begins[index]
+        planned = begin is not None and utterance.spoken is not None and utterance.spoken.start + begin > at
+        if planned and begin is not None and utterance.spoken is not None:
+            at = utterance.spoken.start + begin
+        self._timeline.append(utterance.keyframes[index], at=at - self._start, planned=planned)
+        self._publish(utterance.id)
+
+    def _leave(self, utterance: Utterance) -> None:
+        """An utterance has been acted up to its last hold."""
+        self._underruns = self._timeline.underruns
+        if utterance.failure:
+            self._end(utterance, Failed(utterance.id, self.subject, utterance.failure))
+        elif utterance.release == "hold":
+            self._face = "held"
+            self._finish(utterance)
+        else:
+            self._finishing = utterance
 
     def _new_track(self) -> None:
         self._timeline, self._start, self._cut = Timeline(), self._clock.now(), next(self._cuts)
@@ -397,7 +459,17 @@ class Director:
 
     def _publish(self, utterance_id: str | None) -> None:
         acting = utterance_id is not None and self._face == "up"
-        self._player.plan = Plan(self._timeline.track, self._start, self._cut, utterance_id, acting, self._settings)
+        spoken = self._speaking if acting else None
+        self._player.plan = Plan(
+            self._timeline.track,
+            self._start,
+            self._cut,
+            utterance_id,
+            acting,
+            self._settings,
+            spoken.speech if spoken else None,
+            spoken.start if spoken else 0.0,
+        )
 
     def _release_now(self, seconds: float) -> None:
         """Ease to neutral from wherever the face is: continue the track after its last hold, else cut."""
@@ -418,6 +490,13 @@ class Director:
         if utterance is not None:
             self._end(utterance, Done(utterance.id, self.subject, len(utterance.keyframes), self._underruns))
         self._finishing = None
+
+    def _drop_or_cut(self, utterance: Utterance, reason: str) -> None:
+        if utterance is self._current:
+            self._cut_current(reason)
+        elif utterance is not self._finishing:
+            self._waiting.take(utterance)
+            self._drop(utterance, reason)
 
     def _cut_current(self, reason: str) -> None:
         utterance = self._current

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from kff_live.protocols.channels import HIGH, LOW, Pose, neutral
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.layers import Regions
+from kff_live.protocols.talk.layer import Talk
+from kff_live.protocols.talk.speech import Speech
 from kff_live.protocols.track import EMPTY, Track
 
 MIN_CUT_SECONDS = 0.1
@@ -21,6 +23,15 @@ ACTIVITY_SECONDS = 0.1
 
 LOOK_SECONDS = 0.3
 """How long new settings take to show."""
+
+VOICE_SECONDS = 0.025
+"""Time constant with which a voice takes the mouth over and gives it back."""
+
+VOICE_LEAD = 0.05
+"""Seconds before the mouth opens at which the voice begins to take it over."""
+
+SYNC_SECONDS = 0.08
+"""Time constant with which the mouth follows a correction of the sound's position."""
 
 _VELOCITY_STEP = 1e-3  # s
 
@@ -80,6 +91,9 @@ class Plan:
     acting: bool = False
     """Whether keyframes of the utterance are shown; not so on the way back to neutral."""
     settings: Settings = field(default_factory=Settings)
+    speech: Speech | None = None
+    speech_start: float = 0.0
+    """Clock time at which the sound of `speech` begins."""
 
 
 class Layer(Protocol):
@@ -98,6 +112,32 @@ class LiveFace(Protocol):
         """The live pose at clock time `now`, float32[61]; sets `presence`, 0 to 1."""
 
 
+class _Voice:
+    """One speech on its way over the face: fades in, follows its sound, fades out when it is over or cut."""
+
+    def __init__(self, plan: Plan, talk: Talk) -> None:
+        self.cut = plan.cut
+        self.talk = talk
+        self._weight = Smoothed(VOICE_SECONDS)
+        self._start = self._first = plan.speech_start
+        self._last = -math.inf
+
+    def apply(self, plan: Plan, now: float, pose: Pose) -> bool:
+        """Lay it over the acted pose; False once it has gone."""
+        mine = plan.cut == self.cut and plan.speech is not None
+        if mine and plan.speech is not None:
+            self.talk.speech = plan.speech  # a streamed text grows
+            share = 1.0 - math.exp(-min(max(now - self._last, 0.0), 0.1) / SYNC_SECONDS)
+            self._first += (plan.speech_start - self._first) * share
+            self._start += (self._first - self._start) * share
+        self._last = now
+        t = now - self._start
+        speaking = mine and self.talk.speech.opens - VOICE_LEAD <= t <= self.talk.speech.closes
+        weight = self._weight.step(speaking, now)
+        self.talk.apply(t, pose, weight)
+        return mine or weight > 1e-3
+
+
 class Player:
     """Plays the plans of one subject. `frame` belongs to the frame thread; `plan` may be assigned from any other.
 
@@ -113,6 +153,8 @@ class Player:
         self._kernels: ModuleType | None = None
         self._idle: Layer | None = None
         self._live: LiveFace | None = None
+        self._talk: ModuleType | None = None
+        self._voices: list[_Voice] = []
         self._played = self.plan
         self._cut_at = 0.0
         # Where the played plan came from: the pose at its cut, and the offset that decays after it.
@@ -122,14 +164,25 @@ class Player:
         self._look, self._new_look = self.plan.settings, self.plan.settings
         self._look_since = 0.0
 
-    def use(self, kernels: ModuleType, *, idle: Layer | None = None, live: LiveFace | None = None) -> None:
-        """Begin to play, with `protocols.kernels` (importing it compiles, which takes seconds) and the layers."""
-        self._idle, self._live = idle, live
+    def use(
+        self,
+        kernels: ModuleType,
+        *,
+        idle: Layer | None = None,
+        live: LiveFace | None = None,
+        talk: ModuleType | None = None,
+    ) -> None:
+        """Begin to play, with `protocols.kernels` (importing it compiles, which takes seconds) and the layers.
+
+        `talk` is `protocols.talk.kernels`; without it nothing is spoken.
+        """
+        self._idle, self._live, self._talk = idle, live, talk
         self._kernels = kernels
 
     def without_layers(self) -> None:
         """Go on with the acted expression alone."""
-        self._idle = self._live = None
+        self._idle = self._live = self._talk = None
+        self._voices = []
 
     def frame(self, now: float, number: int, subframe: float) -> Frame:
         """The frame at clock time `now`."""
@@ -163,6 +216,8 @@ class Player:
             self._idle.apply(now, acted)
             if presence:  # a live face is alive by itself
                 acted += np.float32(presence) * (self._acted - acted)
+        if plan.speech is not None or self._voices:
+            acted = self._speak(plan, now, acted)
         self._finish(self._look, acted, live, activity, presence, pose)
         if plan.settings is self._look is self._new_look:
             return
@@ -170,6 +225,14 @@ class Player:
             other = neutral()
             self._finish(self._new_look, acted, live, activity, presence, other)
             pose += share * (other - pose)
+
+    def _speak(self, plan: Plan, now: float, acted: Pose) -> Pose:
+        """The pose with every voice laid over: the current one, and one that was cut and fades."""
+        if plan.speech is not None and self._talk is not None and plan.cut not in [v.cut for v in self._voices]:
+            self._voices.append(_Voice(plan, Talk(plan.speech, self._talk)))
+        spoken = acted.copy()
+        self._voices = [voice for voice in self._voices if voice.apply(plan, now, spoken)]
+        return spoken
 
     def _finish(
         self, look: Settings, acted: Pose, live: Pose | None, activity: float, presence: float, out: Pose

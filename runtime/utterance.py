@@ -8,6 +8,7 @@ from kff_live.protocols.keyframes import Keyframe
 from kff_live.protocols.messages import Event, FinalEvent, Mode, Release
 from kff_live.protocols.prompt import PromptInput
 from kff_live.protocols.segments import Segmenter
+from kff_live.runtime.spoken import Span, Spoken
 
 Notify = Callable[[Event], None]
 
@@ -25,12 +26,16 @@ class Utterance:
     release: Release = "auto"
     request: PromptInput | None = None  # None: keyframes were given, nothing is to be written
     accepted_at: float = 0.0
-    segments: list[str] = field(default_factory=list)
+    segments: list[tuple[str, Span | None]] = field(default_factory=list)
+    """What is still to be written, and when it is spoken."""
     segmenter: Segmenter = field(default_factory=Segmenter)
     characters: int = 0
     open: bool = False
     """More of the text may come."""
     keyframes: list[Keyframe] = field(default_factory=list)
+    begins: list[float | None] = field(default_factory=list)
+    """For each keyframe the second of the sound at which it begins at the earliest; None: as it comes."""
+    spoken: Spoken | None = None
     written: bool = False
     """No more keyframes will come."""
     failure: str = ""
@@ -43,4 +48,4 @@ class Utterance:
     @property
     def ready(self) -> bool:
         """Whether there is something to act."""
-        return bool(self.keyframes)
+        return bool(self.keyframes) or (self.spoken is not None and self.spoken.speech is not None)

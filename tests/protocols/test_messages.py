@@ -14,10 +14,12 @@ from kff_live.protocols.messages import (
     MAX_TEXT,
     Incoming,
     Keyframes,
+    Mood,
     Refused,
     Say,
     Stop,
     Subscribe,
+    Sync,
     decode,
     decode_text,
     encode,
@@ -53,6 +55,8 @@ ACCEPTED: list[tuple[str, Incoming]] = [
     ('{"type":"say","text":"hello","intensity":0,"priority":0,"mode":"replace"}',
      Say(text="hello", intensity=0.0, priority=0, mode="replace")),
     ('{"type":"say","text":"hello","id":null,"speech":null}', Say(text="hello")),
+    ('{"type":"mood","mood":"sad","subject":"Anna"}', Mood(mood="sad", subject="Anna")),
+    ('{"type":"sync","id":"a","position":1.5}', Sync(id="a", position=1.5)),
     ('{"type":"keyframes","keyframes":[{}]}', Keyframes(keyframes=[KeyframeJson()])),
     ('{"type":"keyframes","keyframes":[{"pose":{"JawOpen":0.5},"way":1,"hold":2.5,"easing":"sine","label":"o"}],"id":"k"}',
      Keyframes(keyframes=[KeyframeJson({"JawOpen": 0.5}, 1.0, 2.5, "sine", "o")], id="k")),
@@ -170,8 +174,9 @@ REFUSED: list[tuple[str, str, str, str]] = [
     (say(emotion="x" * 2001), "too-long", "emotion", "emotion: 2001 characters"),
     (say(descriptions=["a", "x" * 2001]), "too-long", "descriptions[1]", "descriptions[1]: 2001 characters"),
     # not there yet
-    (say(speech={"audio": "x"}), "not-yet", "speech", "speech: "),
-    (say(speech=False), "not-yet", "speech", "speech: "),
+    (say(speech={"audio": "x"}), "bad-field", "speech.audio", "speech.audio: unknown field"),
+    (say(speech={"words": [{"text": "a", "start": 2, "end": 1}]}), "bad-field", "speech.words[0].end", "1 is before"),
+    (say(speech={"duration": 2}, more=True, id="s"), "bad-field", "speech", "speech: of a text with more"),
 ]
 
 
@@ -224,6 +229,8 @@ EVENTS: list[tuple[msgspec.Struct, dict[str, Any]]] = [
     (m.Welcome(1, "0.1.0", ["Anna"], 60.0, "60", "loading", [m.Channel("JawOpen", "coefficient", 0.0, 1.0)]),
      {"type": "welcome", "version": 1, "runtime": "0.1.0", "subjects": ["Anna"], "fps": 60.0, "rate": "60",
       "model": "loading", "channels": [{"name": "JawOpen", "unit": "coefficient", "low": 0.0, "high": 1.0}]}),
+    (m.Status(fps=60.0, late_ms=0.5, latency_ms=None, skipped=2, waiting=1),
+     {"type": "status", "fps": 60.0, "late_ms": 0.5, "latency_ms": None, "skipped": 2, "waiting": 1}),
 ]  # fmt: skip
 
 
@@ -234,7 +241,7 @@ def test_answer_as_a_client_reads_it(event: msgspec.Struct, expected: dict[str, 
 
 
 def test_every_answer_is_in_the_table() -> None:
-    incoming = {Say, Keyframes, Stop, Subscribe}
+    incoming = {Say, Keyframes, Stop, Mood, Sync, Subscribe}
     tagged = {
         kind
         for kind in vars(m).values()

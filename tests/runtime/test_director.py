@@ -25,6 +25,7 @@ from kff_live.protocols.messages import (
     Refused,
     Say,
     Started,
+    Sync,
 )
 from kff_live.protocols.prompt import PromptInput
 from kff_live.runtime.clock import ManualClock
@@ -32,6 +33,7 @@ from kff_live.runtime.director import HOLD_FOR_NEXT, MAX_STREAMED, MORE_SECONDS,
 from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
 from kff_live.runtime.generator_wire import AnswerStats
 from kff_live.runtime.player import Player
+from kff_live.runtime.spoken import LEAD
 from kff_live.runtime.waiting import Rules
 
 SMILE = INDEX["MouthSmileLeft"]
@@ -801,6 +803,86 @@ def test_what_follows_of_a_text_that_was_cut_is_refused() -> None:
             assert not stage.director.streams("s")
             await stage.say("A new one.", id="s")
             assert [type(e) for e in stage.events if isinstance(e, Interrupted | Dropped)] in ([Interrupted], [Dropped])
+
+    run(scenario)
+
+
+# --- speech
+
+
+def test_a_spoken_text_starts_at_once_and_holds_its_expression_until_the_sound_ends() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            name = await stage.say("It is a fine day.", speech={"duration": 4.0})
+            started = next(e for e in stage.events if isinstance(e, Started))
+            assert started.sound == LEAD  # before the model has written anything
+            assert stage.player.plan.speech is not None
+            assert stage.player.plan.speech.duration == pytest.approx(4.0)
+            await stage.advance(1.0)
+            generator.give("It is a fine day.", "2+2 smile5\n", "2+2 smile7\n", None)
+            await stage.tick()
+            events = [e for e in stage.events if isinstance(e, KeyframeEvent)]
+            spans = sum(e.keyframe.way + e.keyframe.hold for e in events)
+            assert spans == pytest.approx(4.0 - 1.0 + LEAD, abs=0.05)  # what is left of the sound
+            await stage.advance(3.0 + LEAD - 0.1)
+            assert stage.final(name) is None
+            assert stage.player.plan.acting
+            await stage.advance(1.0)
+            assert stage.final(name) == Done(name, "Face", 2, 0)
+
+    run(scenario)
+
+
+def test_keyframes_of_a_later_segment_wait_for_its_words() -> None:
+    async def scenario() -> None:
+        first, second = "The first sentence is here. " * 8, "The second one follows. " * 8
+        async with Stage(ScriptedGenerator(default="2+2 smile5\n")) as stage:
+            name = await stage.say(first + second, speech={"duration": 20.0})
+            await stage.tick()
+            track = stage.player.plan.track
+            assert len(track) == 2
+            assert track.begins[1] == pytest.approx(10.0 + LEAD, abs=2.5)
+            await stage.advance(22.0)
+            assert stage.final(name) == Done(name, "Face", 2, 0)
+
+    run(scenario)
+
+
+def test_the_face_follows_the_sound_and_stops_with_it() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="2+2 smile5\n")) as stage:
+            name = await stage.say("It is a very fine day.", speech=True)
+            await stage.advance(0.5)
+            assert stage.director.sync(Sync(id=name, position=0.2))
+            assert stage.clock.now() - stage.player.plan.speech_start == pytest.approx(0.2)
+            assert not stage.director.sync(Sync(id="nobody", position=0.2))
+            assert stage.director.sync(Sync(id=name, playing=False))
+            await stage.tick()
+            assert stage.player.plan.speech is None
+            event = stage.final(name)
+            assert isinstance(event, Interrupted)
+            assert event.reason == "the sound was cut"
+
+    run(scenario)
+
+
+def test_a_streamed_text_is_spoken_sentence_by_sentence() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="2+2 smile5\n")) as stage:
+            name = await stage.say("Here I am. And the", id="s", more=True, speech=True)
+            await stage.tick()
+            before = stage.player.plan.speech
+            assert before is not None
+            await stage.say(" rest comes later.", id="s")
+            await stage.tick()
+            after = stage.player.plan.speech
+            assert after is not None
+            assert [word.text for word in before.words] == ["Here", "I", "am"]
+            assert after.word_times[: len(before.words)] == before.word_times
+            assert after.duration > before.duration
+            await stage.advance(after.duration + 2.0)
+            assert isinstance(stage.final(name), Done)
 
     run(scenario)
 

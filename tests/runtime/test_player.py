@@ -1,5 +1,7 @@
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ from kff_live.protocols.channels import HIGH, INDEX, LOW, Pose, neutral, pose_fr
 from kff_live.protocols.easing import EASINGS
 from kff_live.protocols.frames import FrameRate
 from kff_live.protocols.keyframes import Keyframe, release
+from kff_live.protocols.talk import kernels as talk_kernels
+from kff_live.protocols.talk.speech import Word, speech_from_text, speech_from_words
 from kff_live.protocols.track import EMPTY, Timeline, Track
 from kff_live.runtime.player import Plan, Player, Settings
 
@@ -231,3 +235,67 @@ def test_time_that_goes_back_is_no_error() -> None:
     p.plan = Plan(track(key(jaw=0.5, way=0.4)), 10.0, 1)
     for t in (10.0, 10.4, 9.0, -1e6, 10.2, 1e9):
         assert np.isfinite(p.frame(t, 0, 0.0).pose).all()
+
+
+# --- the voice
+
+
+def spoken(p: Player, plans: list[tuple[float, Plan]], seconds: float) -> Any:
+    made, waiting = [], list(plans)
+    for tick in range(round(seconds * 60)):
+        now = tick / 60
+        while waiting and waiting[0][0] <= now:
+            p.plan = waiting.pop(0)[1]
+        made.append(p.frame(now, tick, 0.0).pose)
+    return np.array(made)
+
+
+def test_visemes_line_up_with_word_times_and_lips_close_on_p_b_m() -> None:
+    words = [Word("Bob", 0.3, 0.7), Word("may", 0.75, 1.1), Word("pay", 1.3, 1.7), Word("you", 1.75, 2.1)]
+    speech = speech_from_words(words)
+    p = Player("Face", FrameRate())
+    p.use(kernels, talk=talk_kernels)
+    start = 0.5
+    smile = Plan(
+        track(key(smile=0.5, jaw=0.3, way=0.2, hold=5.0)), 0.0, 1, "u", True, speech=speech, speech_start=start
+    )
+    poses_ = spoken(p, [(0.0, smile)], 3.2)
+    openness = poses_[:, JAW] - poses_[:, INDEX["MouthClose"]]
+    bilabials = [s for s in speech.sounds if s.phoneme in ("P", "B", "M")]
+    assert len(bilabials) == 4
+    for sound in bilabials:
+        frame = round((start + sound.apex) * 60)
+        assert openness[frame - 1 : frame + 2].min() < 0.03
+    vowels = [s for s in speech.sounds if s.phoneme in ("AA1", "EY1")]
+    for sound in vowels:
+        frame = round((start + sound.apex) * 60)
+        assert openness[frame] > 0.1
+    assert poses_[:, SMILE].max() > 0.2  # the expression shows through
+    assert np.all(poses_[:, INDEX["MouthClose"]] <= poses_[:, JAW] + 1e-6)
+
+
+def test_a_cut_voice_fades_without_a_jump() -> None:
+    speech = speech_from_text("Mama and papa bought a big banana boat.")
+    p = Player("Face", FrameRate())
+    p.use(kernels, talk=talk_kernels)
+    talking = Plan(EMPTY, 0.0, 1, "u", True, speech=speech, speech_start=0.2)
+    x = spoken(p, [(0.0, talking), (1.0, Plan(EMPTY, 1.0, 2))], 2.0)
+    untouched = Player("Face", FrameRate())
+    untouched.use(kernels, talk=talk_kernels)
+    alone = spoken(untouched, [(0.0, talking)], 2.0)
+    assert np.array_equal(x[:60], alone[:60])
+    assert np.abs(np.diff(x, axis=0)).max() <= 1.3 * np.abs(np.diff(alone, axis=0)).max()
+    assert np.abs(x[-1]).max() < 1e-3
+
+
+def test_a_correction_of_the_sounds_position_is_followed_smoothly() -> None:
+    speech = speech_from_text("one two three four five six seven eight nine ten")
+    p = Player("Face", FrameRate())
+    p.use(kernels, talk=talk_kernels)
+    early = Plan(EMPTY, 0.0, 1, "u", True, speech=speech, speech_start=0.5)
+    x = spoken(p, [(0.0, early), (1.0, replace(early, speech_start=0.4))], 2.5)
+    reference = Player("Face", FrameRate())
+    reference.use(kernels, talk=talk_kernels)
+    right = spoken(reference, [(0.0, replace(early, speech_start=0.4))], 2.5)
+    assert np.abs(x[100:] - right[100:]).max() < 0.05
+    assert np.abs(np.diff(x, axis=0)).max() <= 2.0 * np.abs(np.diff(right, axis=0)).max()
