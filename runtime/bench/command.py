@@ -13,7 +13,7 @@ from kff_live.protocols.errors import UserError
 from kff_live.runtime.bench.report import Row, Tell, table, to_json
 from kff_live.runtime.config import Config
 
-PARTS = ("clock", "frame", "decode", "latency", "memory", "gpu")
+PARTS = ("clock", "frame", "decode", "latency", "pops", "idle", "memory", "gpu")
 DEFAULT_PARTS = tuple(part for part in PARTS if part != "memory")
 """All but the one that takes minutes."""
 
@@ -74,6 +74,14 @@ def _measure(part: str, options: argparse.Namespace, config: Config, tell: Tell)
         from kff_live.runtime.bench import frame
 
         return frame.frame(tell=tell)
+    if part == "pops":
+        from kff_live.runtime.bench import pops
+
+        return pops.pops(tell=tell)
+    if part == "idle":
+        from kff_live.runtime.bench import idle
+
+        return idle.idle(config, minutes=options.minutes, take=options.take, tell=tell)
     if part == "latency":
         from kff_live.runtime.bench import latency
 

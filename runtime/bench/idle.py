@@ -1,0 +1,92 @@
+"""How alive the face looks when nothing is acted: ten minutes of idle life beside the figures of people."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from kff_live.protocols import kernels
+from kff_live.protocols.errors import DecodeError, UserError
+from kff_live.protocols.frames import FrameRate
+from kff_live.protocols.idle.layer import Idle
+from kff_live.protocols.idle.report import report
+from kff_live.runtime.bench.report import Row, Tell
+from kff_live.runtime.config import Config
+from kff_live.runtime.player import Player
+
+
+class _Header(msgspec.Struct):
+    """First line of a recording."""
+
+    rate: str
+
+
+class _Line(msgspec.Struct):
+    """What is needed of a frame of a recording."""
+
+    subject: str
+    values: list[float]
+
+
+def idle(config: Config, *, minutes: float, take: str | None, tell: Tell) -> list[Row]:
+    """The rows of this part: of a recording that `kff-live run` made, or of the same layer played offline.
+
+    Raises:
+        UserError: the recording cannot be read.
+    """
+    if take is not None:
+        poses, rate = read(Path(take))
+        part = f"idle: {take}, {len(poses) / rate.hz / 60:.1f} minutes"
+    else:
+        tell(f"idle: playing {minutes:g} minutes")
+        poses, rate = play(config, minutes), config.rate
+        part = f"idle: {minutes:g} minutes played offline, mood {config.idle.mood}"
+    found = report(poses, rate.hz)
+    return [
+        Row(
+            part=part,
+            what=figure.name,
+            value=figure.value,
+            unit=figure.unit,
+            target=f"people {figure.low:g} to {figure.high:g} ({figure.source})",
+            met=figure.human,
+        )
+        for figure in found.figures
+    ]
+
+
+def play(config: Config, minutes: float) -> NDArray[np.float32]:
+    """The poses of a face left alone, float32[frames, 61]."""
+    player = Player(config.subjects[0].name, config.rate)
+    player.use(kernels, idle=Idle(config.idle))
+    ticks = round(minutes * 60 * config.rate.hz)
+    return np.array([player.frame(tick * config.rate.period, tick, 0.0).pose for tick in range(ticks)])
+
+
+def read(path: Path) -> tuple[NDArray[np.float32], FrameRate]:
+    """The poses of the first subject of a recording, and their rate.
+
+    Raises:
+        UserError: the file cannot be read, or a line is not a frame; the message names it.
+    """
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            number += 1
+            rate = FrameRate.parse(msgspec.json.decode(file.readline(), type=_Header).rate)
+            poses: list[list[float]] = []
+            subject = None
+            for text in file:
+                number += 1
+                line = msgspec.json.decode(text, type=_Line)
+                subject = subject or line.subject
+                if line.subject == subject:
+                    poses.append(line.values)
+    except OSError as error:
+        raise UserError(f"--take: {path}: cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--take: {path} line {number}: {error}") from None
+    if len(poses) < 60 * rate.hz:
+        raise UserError(f"--take: {path}: {len(poses)} frames, at least a minute is needed")
+    return np.array(poses, np.float32), rate
