@@ -62,19 +62,52 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--print", action="store_true", dest="show", help="print the keyframes")
     _config_option(render)
 
+    still = commands.add_parser(
+        "still",
+        help="draw the apex of a text as a picture",
+        description="Draw the face acting a text as one picture: the frame that is furthest from rest, by the sum over "
+        "all channels. The keyframes are written and played as for render.",
+    )
+    strip = commands.add_parser(
+        "strip",
+        help="draw a text as a strip of frames over time",
+        description="Draw the face acting a text as a strip of frames, from the start to the end of the last hold, "
+        "evenly spaced and on keyframes where one is near. The keyframes are written and played as for render.",
+    )
+    strip.add_argument("--frames", type=int, default=8, metavar="N", help="1 to 32 (default %(default)s)")
+    for picture, size in ((still, 512), (strip, 224)):
+        _picture_options(picture, size)
+
     bench = commands.add_parser(
         "bench",
         help="measure speed, each figure beside its reference",
         description="Measure speed on this machine, each figure beside a reference from the same run.",
     )
     bench.add_argument(
-        "parts", nargs="*", metavar="PART", help="clock, frame, decode, latency, memory, gpu (default: all but memory)"
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help="clock, frame, decode, latency, pops, idle, memory, gpu (default: all but memory)",
     )
     bench.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of each clock row (%(default)s)")
-    bench.add_argument("--minutes", type=float, default=10.0, metavar="M", help="of the memory row (%(default)s)")
+    bench.add_argument("--minutes", type=float, default=10.0, metavar="M", help="of memory and of idle (%(default)s)")
+    bench.add_argument("--take", metavar="FILE", help="idle: report on a recording made by a sink of type recording")
     bench.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     _config_option(bench)
     return parser
+
+
+def _picture_options(parser: argparse.ArgumentParser, size: int) -> None:
+    parser.add_argument("text", metavar="TEXT", nargs="?", help="what the face is to act on")
+    parser.add_argument("--keyframes", metavar="FILE", help="draw keyframe text, without a model")
+    parser.add_argument("-o", "--output", metavar="FILE.png", required=True, help="the picture")
+    parser.add_argument("--size", type=int, default=size, metavar="N", help="pixels of a face each way (%(default)s)")
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="default %(default)s")
+    parser.add_argument("--background", default="", metavar="TEXT", help="the situation the text is said in")
+    parser.add_argument("--emotion", default="", metavar="TEXT", help="the feeling, in words")
+    parser.add_argument("--intensity", type=float, default=1.0, metavar="N", help="0 to 2 (default %(default)s)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the sampling where the model has a temperature")
+    _config_option(parser)
 
 
 def _config_option(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +153,10 @@ def _run(options: argparse.Namespace) -> int:
         from kff_live.runtime.render import render
 
         return render(options, _load(options)[0])
+    if options.command in ("still", "strip"):
+        from kff_live.runtime.pictures import picture
+
+        return picture(options, _load(options)[0])
     if options.command == "bench":
         from kff_live.runtime.bench.command import bench
 

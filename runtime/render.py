@@ -123,8 +123,6 @@ def render(options: argparse.Namespace, config: Config) -> int:
     Raises:
         UserError: the options or a file are wrong.
     """
-    if not 0.0 <= options.intensity <= 2.0:
-        raise UserError(f"--intensity: {options.intensity} is outside 0 to 2")
     if sum(x is not None for x in (options.text, options.batch, options.keyframes)) != 1:
         raise UserError("render: expected one of TEXT, --batch FILE or --keyframes FILE")
     if options.output is None and (options.batch or not options.show):
@@ -134,31 +132,54 @@ def render(options: argparse.Namespace, config: Config) -> int:
     except DecodeError as error:
         raise UserError(f"--fps: {error}") from None
     renderer = Renderer(config, rate)
+    check_options(options)
     if options.keyframes:
-        keyframes = _read_keyframes(Path(options.keyframes))
+        keyframes = read_keyframes(Path(options.keyframes))
         _deliver(renderer, keyframes, options, Path(options.output) if options.output else None)
         return 0
     if options.batch:
         lines = list(_read_batch(Path(options.batch)))
         folder = _folder(Path(options.output))
         return asyncio.run(_render_batch(renderer, lines, folder, options, config))
-    try:
-        check(Say(text=options.text, background=options.background, emotion=options.emotion))
-    except Refused as refused:
-        raise UserError(str(refused)) from None
-    return asyncio.run(_render_one(renderer, options, config))
-
-
-async def _render_one(renderer: Renderer, options: argparse.Namespace, config: Config) -> int:
-    request = PromptInput(options.text, options.background, options.emotion)
-    async with running(config) as model:
-        try:
-            keyframes = await write_all(model, request, dialect=config.model.dialect, seed=_seed(options, config))
-        except GeneratorError as error:
-            Console(stderr=True).print(f"kff-live: {error}", markup=False)
-            return 1
-    _deliver(renderer, keyframes, options, Path(options.output) if options.output else None)
+    written = write_one(options, config)
+    if written is None:
+        return 1
+    _deliver(renderer, written, options, Path(options.output) if options.output else None)
     return 0
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Check what the commands that act on one text share: text, background, emotion and intensity.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
+    if not 0.0 <= options.intensity <= 2.0:
+        raise UserError(f"--intensity: {options.intensity} is outside 0 to 2")
+    if options.text is not None:
+        try:
+            check(Say(text=options.text, background=options.background, emotion=options.emotion))
+        except Refused as refused:
+            raise UserError(str(refused)) from None
+
+
+def write_one(options: argparse.Namespace, config: Config) -> list[Keyframe] | None:
+    """The keyframes that the model writes for the options' text; None, after saying why, when it fails.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    request = PromptInput(options.text, options.background, options.emotion)
+
+    async def write() -> list[Keyframe]:
+        async with running(config) as model:
+            return await write_all(model, request, dialect=config.model.dialect, seed=_seed(options, config))
+
+    try:
+        return asyncio.run(write())
+    except GeneratorError as error:
+        Console(stderr=True).print(f"kff-live: {error}", markup=False)
+        return None
 
 
 async def _render_batch(
@@ -204,7 +225,12 @@ def _deliver(renderer: Renderer, keyframes: Sequence[Keyframe], options: argpars
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _read_keyframes(path: Path) -> list[Keyframe]:
+def read_keyframes(path: Path) -> list[Keyframe]:
+    """The keyframes of a file of keyframe text.
+
+    Raises:
+        UserError: it cannot be read, or is not keyframe text.
+    """
     try:
         return parse_file(path.read_text(encoding="utf-8"))
     except OSError as error:

