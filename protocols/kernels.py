@@ -138,23 +138,30 @@ def follow(target, offset, left, share, first, shown):  # type: ignore[no-untype
         shown[c] += (first[c] - shown[c]) * share
 
 
-@numba.njit(types.void(_F4, _F4, _I1, types.float64, types.float64, _OUT))
-def overlay(under, weight, mode, activity, presence, pose):  # type: ignore[no-untyped-def]
-    """Lay the acted pose over a live one, in place; float32[61], mode int8[61].
+@numba.njit(types.void(_F4, types.float64, _OUT))
+def fade(other, share, pose):  # type: ignore[no-untyped-def]
+    """Bring `pose` nearer to `other` by `share` of the way, in place; float32[61]."""
+    for c in range(_N):
+        pose[c] += (other[c] - pose[c]) * share
+
+
+@numba.njit(types.void(_F4, _F4, _F4, _I1, types.float64, types.float64, _OUT))
+def overlay(acted, under, weight, mode, activity, presence, out):  # type: ignore[no-untyped-def]
+    """Lay the acted pose over a live one; float32[61], mode int8[61].
 
     `mode` 0 adds `weight` of the acted value, 1 takes the greater (of two rotations of opposite sign the sum, so that
     nothing jumps), 2 overrides. `activity` in [0, 1] is how far something is acted: it scales an override, so that a
     face at rest does not wipe out the live one. `presence` in [0, 1] is how far the live one is there at all.
     """
     for c in range(_N):
-        a, b = under[c], weight[c] * pose[c]
+        a, b = under[c], weight[c] * acted[c]
         if mode[c] == 0:
             mixed = a + b
         elif mode[c] == 1:
             mixed = max(a, b, 0.0) + min(a, b, 0.0)
         else:
-            mixed = a + (pose[c] - a) * weight[c] * activity
-        pose[c] += (mixed - pose[c]) * presence
+            mixed = a + (acted[c] - a) * weight[c] * activity
+        out[c] = acted[c] + (mixed - acted[c]) * presence
 
 
 @numba.njit(types.void(_F4, _F4, _F4, _F4, _F4, _OUT))

@@ -17,7 +17,7 @@ from kff_live.protocols.channels import Pose, neutral
 from kff_live.protocols.errors import DecodeError, UserError
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Capture
-from kff_live.runtime.player import Smoothed
+from kff_live.runtime.player import Smoothed, step_share
 
 _log = logging.getLogger(__name__)
 
@@ -123,11 +123,11 @@ class CaptureLayer:
                 self._offset = self._shown - tracked.pose
             self._target = tracked.pose
         self._tracking = tracking
-        passed = min(max(now - self._last, 0.0), 0.1)
+        share = step_share(now - self._last, self._smooth)
         self._last = now
         presence = self._there.step(tracking, now)
         self.presence = presence if presence > 1e-4 else 0.0
-        left = self._kernels.decay(1.0, 0.0, self._fade, now - self._found_at)
-        share = 1.0 - math.exp(-passed / self._smooth)
+        since = now - self._found_at
+        left = self._kernels.decay(1.0, 0.0, self._fade, since) if since < self._fade else 0.0
         self._kernels.follow(self._target, self._offset, left, share, self._first, self._shown)
         return self._shown

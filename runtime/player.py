@@ -24,6 +24,9 @@ ACTIVITY_SECONDS = 0.1
 LOOK_SECONDS = 0.3
 """How long new settings take to show."""
 
+LIVE_ENOUGH = 0.999
+"""Presence from which on a live face is alive by itself, and idle life rests."""
+
 VOICE_SECONDS = 0.025
 """Time constant with which a voice takes the mouth over and gives it back."""
 
@@ -69,11 +72,18 @@ class Smoothed:
 
     def step(self, on: bool, now: float) -> float:
         """The number at clock time `now`."""
-        share = 1.0 - math.exp(-min(max(now - self._last, 0.0), 0.1) / self._seconds)
+        share = step_share(now - self._last, self._seconds)
         self._last = now
         self._first += (on - self._first) * share
         self.value += (self._first - self.value) * share
         return self.value
+
+
+def step_share(passed: float, seconds: float) -> float:
+    """How far a filter with a time constant goes in `passed` seconds, 0 to 1; a gap counts as 0.1 s."""
+    if passed <= 0.0:
+        return 0.0
+    return 1.0 - math.exp(-(passed if passed < 0.1 else 0.1) / seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +128,8 @@ class _Voice:
     def __init__(self, plan: Plan, talk: Talk) -> None:
         self.cut = plan.cut
         self.talk = talk
+        self._span = (0.0, 0.0)  # of the speech: when the mouth opens, when it is at rest again
+        self._use(talk.speech)
         self._weight = Smoothed(VOICE_SECONDS)
         self._start = self._first = plan.speech_start
         self._last = -math.inf
@@ -126,16 +138,22 @@ class _Voice:
         """Lay it over the acted pose; False once it has gone."""
         mine = plan.cut == self.cut and plan.speech is not None
         if mine and plan.speech is not None:
-            self.talk.speech = plan.speech  # a streamed text grows
-            share = 1.0 - math.exp(-min(max(now - self._last, 0.0), 0.1) / SYNC_SECONDS)
-            self._first += (plan.speech_start - self._first) * share
-            self._start += (self._first - self._start) * share
+            if plan.speech is not self.talk.speech:
+                self._use(plan.speech)  # a streamed text grows
+            if plan.speech_start != self._start:
+                share = step_share(now - self._last, SYNC_SECONDS)
+                self._first += (plan.speech_start - self._first) * share
+                self._start += (self._first - self._start) * share
         self._last = now
         t = now - self._start
-        speaking = mine and self.talk.speech.opens - VOICE_LEAD <= t <= self.talk.speech.closes
+        speaking = mine and self._span[0] <= t <= self._span[1]
         weight = self._weight.step(speaking, now)
         self.talk.apply(t, pose, weight)
         return mine or weight > 1e-3
+
+    def _use(self, speech: Speech) -> None:
+        self.talk.speech = speech
+        self._span = (speech.opens - VOICE_LEAD, speech.closes)
 
 
 class Player:
@@ -205,17 +223,19 @@ class Player:
 
     def _lay(self, plan: Plan, now: float, pose: Pose) -> None:
         """Layers, rules, gain, offset and limits, from the acted pose into `pose`."""
+        kernels = self._kernels
+        assert kernels is not None
         acted, live, presence, activity = self._acted, None, 0.0, 0.0
         if self._live is not None:
             live = self._live.follow(now)
             presence = self._live.presence
             activity = self._activity.step(plan.acting, now)
-        if self._idle is not None:
+        if self._idle is not None and presence < LIVE_ENOUGH:
             acted = self._ahead
             acted[:] = self._acted
             self._idle.apply(now, acted)
-            if presence:  # a live face is alive by itself
-                acted += np.float32(presence) * (self._acted - acted)
+            if presence:
+                kernels.fade(self._acted, presence, acted)
         if plan.speech is not None or self._voices:
             acted = self._speak(plan, now, acted)
         self._finish(self._look, acted, live, activity, presence, pose)
@@ -240,8 +260,8 @@ class Player:
         kernels = self._kernels
         assert kernels is not None
         if live is not None and presence:
-            acted = acted.copy()
-            kernels.overlay(live, look.weight, look.mode, activity, presence, acted)
+            kernels.overlay(acted, live, look.weight, look.mode, activity, presence, out)
+            acted = out
         kernels.finish(acted, look.gain, look.offset, look.low, look.high, out)
 
     def _fade_look(self, wanted: Settings, now: float) -> np.float32:

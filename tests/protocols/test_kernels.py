@@ -81,7 +81,7 @@ def cut(track: Track, at: float, displayed: Pose, velocity: Pose, *, length: flo
 
 def test_every_kernel_is_compared_with_its_plain_self() -> None:
     compiled = {name for name, value in vars(kernels).items() if hasattr(value, "py_func")}
-    assert compiled == {"ease", "sample", "decay", "act", "fit_cut", "finish"}
+    assert compiled == {"ease", "sample", "decay", "act", "fit_cut", "finish", "follow", "fade", "overlay"}
 
 
 @pytest.mark.parametrize("kind", range(len(EASINGS)))
@@ -314,3 +314,41 @@ def test_finished_pose_keeps_every_rule_whatever_comes_in(seed: int) -> None:
     assert np.all(out >= LOW)
     assert np.all(out <= HIGH)
     assert np.array_equal(acted, np.random.default_rng(seed).uniform(-2, 2, COUNT).astype(np.float32))
+
+
+# --- layers
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_follow_fade_and_overlay_equal_their_plain_selves(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b, c, d, weight = (random_pose(rng) for _ in range(5))
+    mode = rng.integers(0, 3, COUNT).astype(np.int8)
+    share, left = (float(x) for x in rng.random(2))
+    results = []
+    for kernel in ("follow", "fade", "overlay"):
+        for function in (getattr(kernels, kernel), getattr(kernels, kernel).py_func):
+            first, out = c.copy(), d.copy()
+            if kernel == "follow":
+                function(a, b, left, share, first, out)
+            elif kernel == "fade":
+                function(a, share, out)
+            else:
+                function(a, b, np.abs(weight), mode, share, left, out)
+            results.append(np.concatenate([first, out]))
+    for compiled, plain in zip(results[::2], results[1::2], strict=True):
+        assert compiled == pytest.approx(plain, abs=1e-6)
+
+
+def test_overlay_of_opposite_rotations_does_not_jump() -> None:
+    mode, one = np.ones(COUNT, np.int8), np.ones(COUNT, np.float32)
+    yaw, out = INDEX["HeadYaw"], neutral()
+    shown = []
+    for value in np.linspace(-0.4, 0.4, 801):
+        acted, live = neutral(), neutral()
+        acted[yaw], live[yaw] = value, 0.2
+        kernels.overlay(acted, live, one, mode, 1.0, 1.0, out)
+        shown.append(float(out[yaw]))
+    assert np.abs(np.diff(shown)).max() <= 0.0011
+    assert shown[0] == pytest.approx(-0.2)
+    assert shown[-1] == pytest.approx(0.4)

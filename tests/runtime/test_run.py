@@ -234,7 +234,7 @@ def test_frames_at_rest_belong_to_no_utterance(runtime: Runtime) -> None:
 def test_a_face_left_alone_lives_and_never_repeats_a_frame(tmp_path: Path) -> None:
     with running(tmp_path, idle=True) as runtime, runtime.client() as client:
         wait_ready(client)
-        first = len(runtime.receiver.wait(lambda packets: packets[-1].values.any()))
+        first = len(runtime.receiver.wait(lambda packets: bool(packets[-1].values.any())))
         client.send('{"type":"mood","mood":"tense"}')
         packets = runtime.receiver.wait(lambda packets: len(packets) > first + 600)[first:]
         client.send('{"type":"mood","mood":"bored"}')
