@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--intensity", type=float, default=1.0, metavar="N", help="0 to 2 (default %(default)s)")
     render.add_argument("--seed", type=int, metavar="N", help="of the sampling where the model has a temperature")
     render.add_argument("--fps", metavar="RATE", help="such as 60, 29.97 or 30000/1001 (default: the settings')")
+    render.add_argument("--idle", action="store_true", help="add what the face does by itself ([idle])")
     render.add_argument("--print", action="store_true", dest="show", help="print the keyframes")
     _config_option(render)
 

@@ -17,6 +17,7 @@ from kff_live.converters import livelink_csv
 from kff_live.protocols import kernels
 from kff_live.protocols.errors import DecodeError, GeneratorError, UserError
 from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.protocols.idle.settings import IdleSettings
 from kff_live.protocols.keyframe_text import HEADER, format_keyframe, parse_file
 from kff_live.protocols.keyframes import Keyframe, as_acted, release
 from kff_live.protocols.messages import MAX_TEXT, Refused, Say, check
@@ -28,7 +29,7 @@ from kff_live.runtime.config import Config, settings
 from kff_live.runtime.frame_thread import FrameThread, Lane
 from kff_live.runtime.generator import Generator
 from kff_live.runtime.models import generator
-from kff_live.runtime.player import Plan, Player
+from kff_live.runtime.player import Layer, Plan, Player
 from kff_live.runtime.writing import write_keyframes
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -59,9 +60,11 @@ class Renderer:
 
     Args:
         config: the first subject's name, gains and release are used.
+        idle: whether the face also does what it does by itself.
     """
 
-    def __init__(self, config: Config, rate: FrameRate) -> None:
+    def __init__(self, config: Config, rate: FrameRate, *, idle: bool = False) -> None:
+        self._idle = config.idle if idle else None
         self._subject = config.subjects[0]
         self._settings = settings(self._subject)
         self._rate = rate
@@ -73,12 +76,18 @@ class Renderer:
             timeline.append(as_acted(keyframe, intensity=intensity))
         timeline.append(release(self._subject.release))
         player = Player(self._subject.name, self._rate, settings=self._settings)
-        player.use(kernels)
+        player.use(kernels, idle=_idle_layer(self._idle) if self._idle is not None else None)
         player.plan = Plan(timeline.track, cut=1, settings=self._settings)
         keep = _Keep()
         ticks = math.ceil(timeline.end * self._rate.hz - 1e-6) + 1
         FrameThread(ManualClock(), self._rate, [Lane(player, [keep])]).run(ticks)
         return keep.frames
+
+
+def _idle_layer(settings: IdleSettings) -> Layer:
+    from kff_live.protocols.idle.layer import Idle  # compiles, which most renderings need not wait for
+
+    return Idle(settings)
 
 
 async def write_all(model: Generator, request: PromptInput, *, dialect: str, seed: int) -> list[Keyframe]:
@@ -131,7 +140,7 @@ def render(options: argparse.Namespace, config: Config) -> int:
         rate = FrameRate.parse(options.fps) if options.fps else config.rate
     except DecodeError as error:
         raise UserError(f"--fps: {error}") from None
-    renderer = Renderer(config, rate)
+    renderer = Renderer(config, rate, idle=options.idle)
     check_options(options)
     if options.keyframes:
         keyframes = read_keyframes(Path(options.keyframes))

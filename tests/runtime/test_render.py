@@ -276,3 +276,16 @@ def test_rendering_a_text_without_a_model_file_is_the_users_error(
 ) -> None:
     write(folder / "config.toml", '[model]\npath = "missing.gguf"\n')
     assert fails(capsys, "Hello", "-o", "t.csv").startswith("model.path: missing.gguf: ")
+
+
+def test_idle_life_is_left_out_unless_asked_for(tmp_path: Path) -> None:
+    keyframes = tmp_path / "k.kff"
+    keyframes.write_text("# kff 1\n4+80 smile5\n")
+    takes = []
+    for name, extra in (("without.csv", []), ("with.csv", ["--idle"])):
+        assert main(["render", "--keyframes", str(keyframes), "-o", str(tmp_path / name), *extra]) == 0
+        takes.append((tmp_path / name).read_text().splitlines())
+    held = [line.split(",", 1)[1] for line in takes[0][61:400]]
+    assert len(set(held)) == 1
+    alive = [line.split(",", 1)[1] for line in takes[1][61:400]]
+    assert len(set(alive)) == len(alive)
