@@ -332,7 +332,7 @@ def _is_unicode(text: str) -> bool:
 
 def is_empty(text: str) -> bool:
     """Whether there is nothing to act on."""
-    return not text.strip("\0 \t\r\n")
+    return not text.replace("\0", " ").strip()
 
 
 def encode(message: msgspec.Struct) -> str:

@@ -174,7 +174,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     model: Model = Llama()
     websocket: WebSocket = WebSocket()
     osc_in: OscIn = OscIn()
-    idle: IdleSettings = IdleSettings()
+    idle: IdleSettings = IdleSettings(enabled=False)
     talk: Talk = Talk()
     capture: Capture = Capture()
     queue: Queue = Queue()
@@ -203,7 +203,7 @@ def decode(text: str, *, source: str = FILE) -> Config:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error))}") from None
     try:
-        _check(config)
+        check(config)
     except KffError as error:
         raise ConfigError(f"{source}: {error}") from None
     return config
@@ -219,8 +219,12 @@ def _explain(message: str) -> str:
     return f"{path}: {text[0].lower() + text[1:]}" if path else text
 
 
-def _check(config: Config) -> None:
-    """What the types do not say."""
+def check(config: Config) -> None:
+    """What the types do not say.
+
+    Raises:
+        ConfigError: begins with the key's path.
+    """
     try:
         _ = config.rate
     except KffError as error:

@@ -238,7 +238,14 @@ class Director:
 
     def _take_segments(self, utterance: Utterance, text: str, *, more: bool) -> None:
         segments = utterance.segmenter.feed(text, more=more)
-        spans = utterance.spoken.add(text if not more else " ".join(segments), segments) if utterance.spoken else ()
+        spoken = utterance.spoken
+        spans: Sequence[Span] = ()
+        if spoken is not None and segments:
+            whole = not more and spoken.speech is None and len(text) == utterance.characters
+            heard = self._clock.now() - spoken.start if utterance is self._current else 0.0
+            spans = spoken.add(text if whole else " ".join(segments), segments, heard=heard)
+            if utterance is self._current:
+                self._publish(utterance.id)
         utterance.segments += itertools.zip_longest(segments, spans)
 
     def sync(self, message: Sync) -> bool:
@@ -291,6 +298,7 @@ class Director:
                 utterance.failure = "the model wrote no keyframe"
         except GeneratorError as error:
             utterance.failure = str(error)
+            self._forget_rest(utterance)
         except Exception as error:  # noqa: BLE001 - a generator's bug must not leave a text without its final event
             _log.error("%s: the generator failed: %r", utterance.id, error)
             utterance.failure = f"the generator failed: {error!r}"
@@ -397,7 +405,7 @@ class Director:
                     self._finish(self._finishing)
                     self._rest()
                     continue
-            await self._wait(until)
+            await self._wait(_earlier(until, self._waiting.next_expiry))
 
     def _sift(self) -> None:
         """Bring age into the order of the texts that wait, and let go of those that will not be acted."""
@@ -430,7 +438,8 @@ class Director:
             if holding and utterance.written and placed == len(utterance.keyframes):
                 self._leave(utterance)
                 break
-            await self._wait(None if holding else end)
+            await self._wait(_earlier(None if holding else end, self._waiting.next_expiry))
+            self._sift()
         self._speaking = None
 
     def _place(self, utterance: Utterance, index: int) -> None:
@@ -501,6 +510,8 @@ class Director:
     def _cut_current(self, reason: str) -> None:
         utterance = self._current
         if utterance is not None and not utterance.final and utterance is not self._finishing:
+            self._speaking = None
+            self._player.plan = replace(self._player.plan, speech=None)  # the voice stops with the text
             self._end(utterance, Interrupted(utterance.id, self.subject, reason))
 
     def _drop_queue(self, reason: str) -> None:
@@ -512,15 +523,19 @@ class Director:
 
     def _end(self, utterance: Utterance, event: FinalEvent) -> None:
         if utterance.final is None:
-            if utterance.open:
-                self._cut_streams[utterance.id] = None
-                if len(self._cut_streams) > MAX_CUT_STREAMS:
-                    del self._cut_streams[next(iter(self._cut_streams))]
+            self._forget_rest(utterance)
             utterance.final = event
             utterance.open = False
             if utterance.task is not None:
                 utterance.task.cancel()
             self._emit(utterance, event)
+
+    def _forget_rest(self, utterance: Utterance) -> None:
+        """What may still come of this text is not to be acted as a new one."""
+        if utterance.open:
+            self._cut_streams[utterance.id] = None
+            if len(self._cut_streams) > MAX_CUT_STREAMS:
+                del self._cut_streams[next(iter(self._cut_streams))]
 
     def _emit(self, utterance: Utterance, event: Event) -> None:
         utterance.notify(event)
@@ -533,3 +548,8 @@ class Director:
     async def _wait(self, until: float | None) -> None:
         self._changed.clear()
         await self._clock.wait(self._changed, until)
+
+
+def _earlier(a: float | None, b: float | None) -> float | None:
+    """The earlier of two times, of which either may be none."""
+    return b if a is None else a if b is None else min(a, b)

@@ -12,6 +12,7 @@ import msgspec
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.player import Player
+from kff_live.runtime.priority import raise_thread
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class FrameThread:
         self._lanes = list(lanes)
         self._first_number = math.floor(start_seconds * rate.hz)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self.run, name="frames", daemon=True)
+        self._thread = threading.Thread(target=self._live, name="frames", daemon=True)
         self._reported: set[int] = set()
 
     def start(self) -> None:
@@ -75,6 +76,10 @@ class FrameThread:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
+
+    def _live(self) -> None:
+        raise_thread()
+        self.run()
 
     def run(self, ticks: int | None = None) -> None:
         """Tick until `stop`, or for so many ticks: what the thread does, and what a test calls on a manual clock."""

@@ -1,7 +1,6 @@
 """The generator process: connects back to the runtime, loads the model, answers texts until the connection ends."""
 
 import contextlib
-import ctypes
 import os
 import queue
 import signal
@@ -9,22 +8,15 @@ import socket
 import sys
 import threading
 
-
-def _lower_priority() -> None:
-    if sys.platform == "win32":
-        kernel = ctypes.windll.kernel32
-        kernel.SetPriorityClass(kernel.GetCurrentProcess(), 0x4000)  # BELOW_NORMAL_PRIORITY_CLASS
-    else:
-        os.nice(10)
-
+from kff_live.runtime.priority import lower_process
 
 if __name__ == "__main__":
-    _lower_priority()  # before the heavy imports: the frame thread goes first from here on
+    lower_process()  # before the heavy imports: the frame thread goes first from here on
 
-from kff_live.protocols.errors import GeneratorError, KffError  # noqa: E402 - after the priority is lowered
-from kff_live.runtime import generator_wire as wire  # noqa: E402 - after the priority is lowered
-from kff_live.runtime.clock import SystemClock  # noqa: E402 - after the priority is lowered
-from kff_live.runtime.llama import Answer, Engine  # noqa: E402 - after the priority is lowered
+from kff_live.protocols.errors import GeneratorError, KffError
+from kff_live.runtime import generator_wire as wire
+from kff_live.runtime.clock import SystemClock
+from kff_live.runtime.llama import Answer, Engine
 
 
 class _Connection:

@@ -136,10 +136,24 @@ def length(prefix: bytes) -> int:
 
 
 def decode_to_child(body: bytes) -> ToChild:
-    """A message for the generator process."""
-    return _to_child.decode(body)
+    """A message for the generator process.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
+        return _to_child.decode(body)
+    except msgspec.DecodeError as error:
+        raise DecodeError(f"not a message: {error}") from None
 
 
 def decode_to_parent(body: bytes) -> ToParent:
-    """A message for the runtime."""
-    return _to_parent.decode(body)
+    """A message for the runtime.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
+        return _to_parent.decode(body)
+    except msgspec.DecodeError as error:
+        raise DecodeError(f"not a message: {error}") from None

@@ -29,6 +29,7 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.5, 10.0
 """Seconds before the process is started again, doubled each time; a minute of life starts over."""
 _STEADY_SECONDS = 60.0
 _PENDING_PIECES = 4096
+_STALL_LOOK_SECONDS = 0.5
 
 
 class LlamaProcess:
@@ -61,6 +62,7 @@ class LlamaProcess:
         self._ready = asyncio.Event()
         self._gate = _Gate()
         self._loaded_once = False
+        self._owed_since = 0.0
 
     def describe(self) -> str:
         """Model, and where its layers lie."""
@@ -113,6 +115,10 @@ class LlamaProcess:
                 self._send(wire.Cancel(stream_id))
 
     def _send(self, message: wire.ToChild) -> None:
+        if isinstance(message, wire.Generate):
+            self._owed_since = (
+                asyncio.get_running_loop().time()
+            )  # it owes text from now on, and not since it last spoke
         if self._writer is not None:
             self._writer.write(wire.encode(message))
 
@@ -128,8 +134,11 @@ class LlamaProcess:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            reason = await self._live()
-            self._fail_streams(reason)
+            reason = "it could not be started"
+            try:
+                reason = await self._live()
+            finally:
+                self._fail_streams(reason)
             if loop.time() - began > _STEADY_SECONDS:
                 backoff = BACKOFF_FIRST
             _log.warning("the generator process ended (%s); starting it again in %.1f s", reason, backoff)
@@ -196,22 +205,30 @@ class LlamaProcess:
         return await self._read(reader, process, stderr)
 
     async def _read(self, reader: asyncio.StreamReader, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> str:
-        while True:
-            try:
-                async with asyncio.timeout(self._stall_seconds):
-                    message = await self._receive(reader)
-            except TimeoutError:
-                if self._streams:
-                    return f"it was silent for {self._stall_seconds:g} s"
-                continue
-            except (OSError, DecodeError, asyncio.IncompleteReadError):
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.05)
-                return _tail(stderr) or f"exit status {process.poll()}"
-            inbox = self._streams.get(message.id) if isinstance(message, wire.Piece | wire.End) else None
-            if inbox is not None:
-                with contextlib.suppress(asyncio.QueueFull):  # no answer has that many pieces
-                    inbox.put_nowait(message)  # type: ignore[arg-type]
+        """Hand the messages out until the connection ends or the process stalls; returns why."""
+        receiving = asyncio.ensure_future(self._receive(reader))
+        try:
+            while True:
+                self._owed_since = asyncio.get_running_loop().time()
+                while not receiving.done():
+                    await asyncio.wait({receiving}, timeout=min(self._stall_seconds, _STALL_LOOK_SECONDS))
+                    silent = asyncio.get_running_loop().time() - self._owed_since
+                    if not receiving.done() and self._streams and silent >= self._stall_seconds:
+                        return f"it was silent for {self._stall_seconds:g} s"
+                try:
+                    message = receiving.result()
+                except (OSError, DecodeError, asyncio.IncompleteReadError):
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.05)
+                    return _tail(stderr) or f"exit status {process.poll()}"
+                receiving = asyncio.ensure_future(self._receive(reader))
+                inbox = self._streams.get(message.id) if isinstance(message, wire.Piece | wire.End) else None
+                if inbox is not None:
+                    with contextlib.suppress(asyncio.QueueFull):  # no answer has that many pieces
+                        inbox.put_nowait(message)  # type: ignore[arg-type]
+        finally:
+            receiving.cancel()
+            await asyncio.gather(receiving, return_exceptions=True)
 
     async def _receive(self, reader: asyncio.StreamReader) -> wire.ToParent:
         size = wire.length(await reader.readexactly(wire.LENGTH_SIZE))

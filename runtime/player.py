@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kff_live.protocols.channels import HIGH, LOW, Pose, neutral
+from kff_live.protocols.channels import HIGH, INDEX, LOW, Pose, neutral
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.layers import Regions
 from kff_live.protocols.talk.layer import Talk
@@ -21,8 +21,11 @@ MIN_CUT_SECONDS = 0.1
 ACTIVITY_SECONDS = 0.1
 """Time constant with which an acted expression takes the face over from a live one, and gives it back."""
 
-LOOK_SECONDS = 0.3
+FADE_SECONDS = 0.3
 """How long new settings take to show."""
+
+LEAVE_SECONDS = 0.6
+"""How long the layers take to go when the program ends."""
 
 LIVE_ENOUGH = 0.999
 """Presence from which on a live face is alive by itself, and idle life rests."""
@@ -37,6 +40,7 @@ SYNC_SECONDS = 0.08
 """Time constant with which the mouth follows a correction of the sound's position."""
 
 _VELOCITY_STEP = 1e-3  # s
+_HEAD_ROLL, _UNSEEN = INDEX["HeadRoll"], 1e-5  # rad; some receivers take two equal frames for lost tracking
 
 
 def _ones() -> Pose:
@@ -77,6 +81,12 @@ class Smoothed:
         self._first += (on - self._first) * share
         self.value += (self._first - self.value) * share
         return self.value
+
+
+def smoothstep(share: float) -> float:
+    """0 to 1 with a level beginning and end, for a share of time that is limited to 0 to 1."""
+    limited = min(max(share, 0.0), 1.0)
+    return limited * limited * (3.0 - 2.0 * limited)
 
 
 def step_share(passed: float, seconds: float) -> float:
@@ -162,9 +172,10 @@ class Player:
     Until `use` has given it the compiled kernels it holds its first pose, so that frames can flow before.
     """
 
-    def __init__(self, subject: str, rate: FrameRate, *, settings: Settings | None = None) -> None:
+    def __init__(self, subject: str, rate: FrameRate, *, settings: Settings | None = None, alive: bool = False) -> None:
         self.subject = subject
         self.rate = rate
+        self._alive = alive  # idle life will come: until then no two frames are equal either
         self.plan = Plan(settings=settings or Settings())
         self.first_moved: tuple[int, float] = (0, 0.0)
         """The latest cut, and when its first changed frame was made, s."""
@@ -173,6 +184,7 @@ class Player:
         self._live: LiveFace | None = None
         self._talk: ModuleType | None = None
         self._voices: list[_Voice] = []
+        self._leaving: float | None = None
         self._played = self.plan
         self._cut_at = 0.0
         # Where the played plan came from: the pose at its cut, and the offset that decays after it.
@@ -197,6 +209,10 @@ class Player:
         self._idle, self._live, self._talk = idle, live, talk
         self._kernels = kernels
 
+    def leave(self, now: float) -> None:
+        """Fade every layer out within LEAVE_SECONDS from `now`, so that the last frames hold the acted pose alone."""
+        self._leaving = now
+
     def without_layers(self) -> None:
         """Go on with the acted expression alone."""
         self._idle = self._live = self._talk = None
@@ -209,6 +225,7 @@ class Player:
         key = -1
         if self._kernels is None:
             pose += plan.settings.offset
+            pose[_HEAD_ROLL] += _UNSEEN * (number % 2) * self._alive
             np.clip(pose, plan.settings.low, plan.settings.high, out=pose)
         else:
             if plan.cut != self._played.cut:
@@ -238,6 +255,11 @@ class Player:
                 kernels.fade(self._acted, presence, acted)
         if plan.speech is not None or self._voices:
             acted = self._speak(plan, now, acted)
+        if self._leaving is not None:
+            gone = smoothstep((now - self._leaving) / LEAVE_SECONDS)
+            presence *= 1.0 - gone
+            if acted is not self._acted:
+                kernels.fade(self._acted, gone, acted)
         self._finish(self._look, acted, live, activity, presence, pose)
         if plan.settings is self._look is self._new_look:
             return
@@ -268,10 +290,10 @@ class Player:
         """How far new settings show; both are computed while one fades into the other, so that nothing jumps."""
         if self._new_look is self._look:
             self._new_look, self._look_since = wanted, now
-        share = min((now - self._look_since) / LOOK_SECONDS, 1.0)
+        share = smoothstep((now - self._look_since) / FADE_SECONDS)
         if share >= 1.0:
             self._look = self._new_look
-        return np.float32(share * share * (3.0 - 2.0 * share))
+        return np.float32(share)
 
     def _act(self, plan: Plan, now: float, out: Pose) -> int:
         track = plan.track

@@ -9,7 +9,7 @@ import msgspec
 
 from kff_live.protocols.errors import UserError
 from kff_live.runtime.clock import Clock
-from kff_live.runtime.config import Config, load
+from kff_live.runtime.config import Config, check, load
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,9 @@ class Reloader:
         try:
             new, _ = load(str(self._path))
             old = self._config()
-            self._apply(applicable(old, new))
+            now = applicable(old, new)
+            check(now)  # a sink for a subject that is not there yet, for example
+            self._apply(now)
         except UserError as error:
             _log.error("the settings stay as they were: %s", error)
             return

@@ -1,5 +1,6 @@
 """Sinks: where frames leave. UDP is sent from the frame thread; a recording is written by a thread of its own."""
 
+import itertools
 import logging
 import platform
 import queue
@@ -9,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import msgspec
 
@@ -93,6 +94,27 @@ def _open(host: str, port: int) -> tuple[socket.socket, Any]:
     return udp, address
 
 
+def _open_text(path: Path, mode: str) -> TextIO:
+    try:
+        return path.open(mode, encoding="utf-8", newline="\n")  # type: ignore[return-value]  # text by its mode
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UserError(f"sinks: {path}: cannot be written: {error.strerror}") from None
+
+
+def _open_new(path: Path) -> tuple[Path, TextIO]:
+    """A file that was not there before: a take is never overwritten, the next is called take-2.jsonl."""
+    for number in itertools.count(1):
+        candidate = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        try:
+            return candidate, _open_text(candidate, "x")
+        except FileExistsError:
+            if not candidate.is_file():  # a pipe or a device is written to as it is; a folder says so itself
+                return candidate, _open_text(candidate, "w")
+    raise AssertionError("count does not end")
+
+
 class _Line(msgspec.Struct):
     """One frame of a recording."""
 
@@ -116,10 +138,7 @@ class RecordingSink:
         self.lost = 0
         self._reported = False
         self._frames: queue.Queue[Frame | None] = queue.Queue(RECORDING_FRAMES)
-        try:
-            self._file = path.open("w", encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise UserError(f"sinks: {path}: cannot be written: {error.strerror}") from None
+        self.path, self._file = _open_new(path)
         header = {"format": "kff-live recording", "version": 1, "rate": str(rate), "channels": LIVELINK}
         self._file.write(msgspec.json.encode(header).decode() + "\n")
         self._thread = threading.Thread(target=self._write, name=f"recording {path.name}", daemon=True)

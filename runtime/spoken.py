@@ -37,17 +37,20 @@ class Spoken:
         """Clock time of the sound's end."""
         return self.start + (self.speech.duration if self.speech is not None else 0.0)
 
-    def add(self, text: str, segments: Sequence[str]) -> list[Span]:
-        """Take up more of the text, and say when its segments are spoken."""
-        if self.speech is None and segments:
+    def add(self, text: str, segments: Sequence[str], *, heard: float = 0.0) -> list[Span]:
+        """Take up more of the text, and say when its segments are spoken.
+
+        `heard` is how many seconds of the sound have passed: what comes later than that is spoken then.
+        """
+        if self.speech is None:
             self.speech = self._field.speech(text, rate=self._rate)
             return self.speech.segment_times(segments)
         spans = []
         for segment in segments:
-            assert self.speech is not None
-            pause = speech_from_words([Word("", 0.0, SENTENCE_PAUSE)], duration=SENTENCE_PAUSE)
-            begin = self.speech.duration + SENTENCE_PAUSE
-            self.speech = self.speech.then(pause).then(speech_from_text(segment, rate=self._rate))
+            pause = max(SENTENCE_PAUSE, heard - self.speech.duration)
+            begin = self.speech.duration + pause
+            silence = speech_from_words([Word("", 0.0, pause)], duration=pause)
+            self.speech = self.speech.then(silence).then(speech_from_text(segment, rate=self._rate))
             spans.append((begin, self.speech.duration))
         return spans
 

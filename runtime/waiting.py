@@ -88,8 +88,10 @@ class WaitingList(Generic[T]):
         """
         if len(self._texts) >= self.rules.limit and not makes_room:
             raise Refused("queue-full", f"{self.rules.limit} texts wait already")
-        heard = self._heard.pop(source, None) or deque(maxlen=max(self.rules.burst, int(self.rules.rate) + 1, 1))
-        if self.rules.rate and len(heard) > self.rules.rate and now - heard[-int(self.rules.rate)] < 1.0:
+        kept = max(self.rules.burst, math.ceil(self.rules.rate), 1)
+        heard = deque(self._heard.pop(source, ()), maxlen=kept)
+        allowed = math.ceil(self.rules.rate)
+        if allowed and len(heard) >= allowed and now - heard[-allowed] < allowed / self.rules.rate:
             self._heard[source] = heard
             raise Refused("too-many", f"more than {self.rules.rate:g} texts a second from {source!r}")
         heard.append(now)
@@ -124,11 +126,18 @@ class WaitingList(Generic[T]):
         texts, self._texts = self._texts, []
         return texts
 
+    @property
+    def next_expiry(self) -> float | None:
+        """When the first of them will have waited too long."""
+        if not self.rules.longest:
+            return None
+        return min((t.accepted_at + self.rules.longest for t in self._texts if t.priority < INTERACTIVE), default=None)
+
     def expire(self, now: float) -> list[T]:
         """Remove and return those that have waited too long."""
         if not self.rules.longest:
             return []
-        late = [t for t in self._texts if t.priority < INTERACTIVE and now - t.accepted_at > self.rules.longest]
+        late = [t for t in self._texts if t.priority < INTERACTIVE and now - t.accepted_at >= self.rules.longest]
         self._texts = [t for t in self._texts if t not in late]
         return late
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from kff_live.protocols.keyframe_text import DIALECTS, MAX_KEYFRAMES
 from kff_live.protocols.keyframes import Keyframe
@@ -32,8 +33,11 @@ async def write_keyframes(
         async for piece in pieces:
             for keyframe in parser.feed(piece):
                 count += 1
+                if count == 1:
+                    way = min(keyframe.way, SEGMENT_SECONDS)
+                    keyframe = replace(keyframe, way=way, hold=min(keyframe.hold, SEGMENT_SECONDS - way))
                 seconds += keyframe.way + keyframe.hold
-                if count > MAX_KEYFRAMES or (count > 1 and seconds > SEGMENT_SECONDS):
+                if count > MAX_KEYFRAMES or seconds > SEGMENT_SECONDS:
                     return
                 yield keyframe
     parser.close()

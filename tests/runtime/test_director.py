@@ -857,8 +857,8 @@ def test_the_face_follows_the_sound_and_stops_with_it() -> None:
             assert stage.director.sync(Sync(id=name, position=0.2))
             assert stage.clock.now() - stage.player.plan.speech_start == pytest.approx(0.2)
             assert not stage.director.sync(Sync(id="nobody", position=0.2))
+            await stage.say("Something else, which the model takes long to write.")
             assert stage.director.sync(Sync(id=name, playing=False))
-            await stage.tick()
             assert stage.player.plan.speech is None
             event = stage.final(name)
             assert isinstance(event, Interrupted)
@@ -919,6 +919,16 @@ def test_a_text_that_waits_too_long_is_dropped() -> None:
             event = stage.final(late)
             assert isinstance(event, Dropped)
             assert event.reason == "it waited over 5 s"
+
+    run(scenario)
+
+
+def test_a_text_that_nothing_comes_for_is_dropped_too() -> None:
+    async def scenario() -> None:
+        async with Stage(OnCommand(), rules=Rules(longest=5.0)) as stage:
+            late = await stage.say("the model never answers")
+            await stage.advance(5.5)
+            assert isinstance(stage.final(late), Dropped)
 
     run(scenario)
 

@@ -449,7 +449,7 @@ def test_an_edited_gain_shows_at_once_and_smoothly_and_a_bad_edit_changes_nothin
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
 def test_ctrl_c_eases_to_neutral_and_leaves_within_two_seconds(tmp_path: Path) -> None:
-    with running(tmp_path) as runtime:
+    with running(tmp_path, idle=True) as runtime:
         with runtime.client() as client:
             receive(client)
             client.send(
@@ -475,5 +475,5 @@ def test_ctrl_c_eases_to_neutral_and_leaves_within_two_seconds(tmp_path: Path) -
             for a, b in itertools.pairwise(opened)
         ]
         assert max(speeds) < 0.12  # a frame: 0.6 s of cubic in-out reach 0.083
-        assert jaw[-3:] == [0.0, 0.0, 0.0]
+        assert not any(p.values.any() for p in runtime.receiver.packets[-3:])
         assert not any("Traceback" in line for line in runtime.log)

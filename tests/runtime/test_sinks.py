@@ -277,3 +277,13 @@ def test_a_full_disk_is_told_once_and_ends_neither_frames_nor_the_program(caplog
     assert sink.lost > 0
     assert caplog.text.count("the recording cannot be written: ") == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("recording")]
+
+
+def test_a_recording_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "take.jsonl"
+    path.write_text("precious")
+    sinks = [RecordingSink(path, FrameRate()) for _ in range(2)]
+    for sink in sinks:
+        sink.close()
+    assert path.read_text() == "precious"
+    assert [sink.path.name for sink in sinks] == ["take-2.jsonl", "take-3.jsonl"]
