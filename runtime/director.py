@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from kff_live.protocols import keyframe_text
-from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError
+from kff_live.protocols.errors import DecodeError, GeneratorError
 from kff_live.protocols.keyframes import MAX_SECONDS, Keyframe, as_acted, release
 from kff_live.protocols.messages import (
     Accepted,
@@ -40,7 +40,7 @@ from kff_live.runtime.generator import Generator
 from kff_live.runtime.player import Plan, Player, Settings
 from kff_live.runtime.spoken import LEAD, Span, Spoken
 from kff_live.runtime.utterance import Notify, Utterance
-from kff_live.runtime.waiting import Rules, WaitingList
+from kff_live.runtime.waiting import INTERACTIVE, Rules, WaitingList
 from kff_live.runtime.writing import write_keyframes
 
 _log = logging.getLogger(__name__)
@@ -56,8 +56,6 @@ MAX_CUT_STREAMS = 1000
 
 MAX_STREAMED = 20_000
 """Characters of a text that is streamed in parts."""
-
-_ATTEMPTS = 2  # a text in flight when the generator dies is tried once more
 
 
 class Director:
@@ -181,7 +179,8 @@ class Director:
         now = self._clock.now()
         source = message.source or source
         try:
-            self._waiting.admit(source, makes_room=message.mode == "replace", now=now)
+            urgent = message.priority >= INTERACTIVE or message.mode != "queue"
+            displaced = self._waiting.admit(source, makes_room=message.mode == "replace", urgent=urgent, now=now)
         except Refused as refused:
             refused.error.id = message.id
             raise
@@ -200,6 +199,8 @@ class Director:
         self._make_room(utterance)
         given_way = self._waiting.add(utterance, now)
         self._emit(utterance, Accepted(utterance.id, self.subject, self._waiting.place(utterance)))
+        if displaced is not None:
+            self._drop(displaced, f"the queue is full and {utterance.id} is urgent")
         for other in given_way:
             self._drop(other, f"{utterance.id} of the same source is newer")
         if isinstance(message, Say):
@@ -308,37 +309,21 @@ class Director:
             self._wake()
 
     async def _write_segment(self, utterance: Utterance, text: str, span: Span | None) -> None:
-        """Keyframes for one segment; those of a spoken one together, since they share its time.
-
-        A retry skips those that the first attempt gave: the seed is the same.
-        """
+        """Keyframes for one segment; those of a spoken one together, since they share its time."""
         assert utterance.request is not None
         request = PromptInput(
             text, utterance.request.background, utterance.request.emotion, utterance.request.descriptions
         )
-        taken = 0
         kept: list[Keyframe] = []
-        seed = next(self._seeds)
-        for attempt in range(_ATTEMPTS):
-            try:
-                written = write_keyframes(self._generator, request, dialect=self._dialect, seed=seed, attempt=attempt)
-                async with aclosing(written) as keyframes:
-                    position = 0
-                    async for keyframe in keyframes:
-                        position += 1
-                        if position > taken:
-                            taken = position
-                            if span is not None:
-                                kept.append(keyframe)
-                                continue
-                            self._add_keyframe(utterance, keyframe)
-                            self._wake()
-                self._add_spoken(utterance, kept, span)
-                return
-            except GeneratorDied as error:
-                if attempt + 1 == _ATTEMPTS:
-                    raise
-                _log.warning("%s: %s; trying once more", utterance.id, error)
+        written = write_keyframes(self._generator, request, dialect=self._dialect, seed=next(self._seeds))
+        async with aclosing(written) as keyframes:
+            async for keyframe in keyframes:
+                if span is not None:
+                    kept.append(keyframe)
+                    continue
+                self._add_keyframe(utterance, keyframe)
+                self._wake()
+        self._add_spoken(utterance, kept, span)
 
     def _add_spoken(self, utterance: Utterance, keyframes: Sequence[Keyframe], span: Span | None) -> None:
         if span is None or utterance.spoken is None:

@@ -83,11 +83,12 @@ class _Worker:
         messages: list[wire.Piece | wire.End] = []
         for output in outputs:
             number = ids[id(output.answer)]
-            if output.text:
+            failed = output.ended == "error"
+            if output.text and not failed:
                 messages.append(wire.Piece(number, output.text))
             if output.ended:
-                reason = "end" if output.ended == "end" else "length"
-                messages.append(wire.End(number, reason, output.answer.stats(self._clock.now())))  # type: ignore[arg-type]
+                stats = output.answer.stats(self._clock.now())
+                messages.append(wire.End(number, output.ended, stats, output.text if failed else ""))
                 self._engine.close(self._open.pop(number))
         if messages:
             self._connection.send(*messages)

@@ -101,11 +101,15 @@ class AnswerStats(msgspec.Struct, frozen=True):
     refused: int = 0
 
 
+Ending = Literal["end", "length", "error"]
+"""The model ended it; it reached max_tokens; it failed."""
+
+
 class End(msgspec.Struct, tag=True):
     """The answer is complete: the model ended it, it reached max_tokens, or it failed for `error`."""
 
     id: int
-    reason: Literal["end", "length", "error"]
+    reason: Ending
     stats: AnswerStats
     error: str = ""
 

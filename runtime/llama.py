@@ -22,7 +22,7 @@ from kff_live.protocols.errors import GeneratorError, UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import Prompt, PromptInput
 from kff_live.runtime.clock import Clock
-from kff_live.runtime.generator_wire import AnswerStats, EngineInfo, EngineSettings
+from kff_live.runtime.generator_wire import AnswerStats, Ending, EngineInfo, EngineSettings
 
 try:
     import llama_cpp as _llama
@@ -90,11 +90,14 @@ class Answer:
 
 
 class Output(msgspec.Struct):
-    """What one step gave for one answer: text (perhaps none), and whether and why it has ended."""
+    """What one step gave for one answer: text (perhaps none), and whether and why it has ended.
+
+    `ended` is "end", "length", or "error"; then `text` is what went wrong.
+    """
 
     answer: Answer
     text: str = ""
-    ended: str | None = None
+    ended: Ending | None = None
 
 
 class Engine:
@@ -306,7 +309,14 @@ class Engine:
                     asked.append((self._batch.n_tokens - 1, answer))
             del answer.unread[:take]
         self._decode()
-        return [self._next(answer, index) for index, answer in asked]
+        return [self._written(answer, index) for index, answer in asked]
+
+    def _written(self, answer: Answer, index: int) -> Output:
+        """The next token of one answer; where there is none only this answer fails."""
+        try:
+            return self._next(answer, index)
+        except GeneratorError as error:
+            return Output(answer, str(error), "error")
 
     def _next(self, answer: Answer, index: int) -> Output:
         if not answer.prompt_read:
@@ -397,6 +407,8 @@ def write(engine: Engine, request: PromptInput, *, number: int = 0, seed: int = 
     try:
         while True:
             for output in engine.step():
+                if output.ended == "error":
+                    raise GeneratorError(output.text)
                 yield output.text
                 if output.ended:
                     return

@@ -80,13 +80,18 @@ class WaitingList(Generic[T]):
         """Who is next."""
         return self._texts[0] if self._texts else None
 
-    def admit(self, source: str, *, makes_room: bool, now: float) -> None:
-        """Count a text of `source` that is about to be added; `makes_room` when it empties the list first.
+    def admit(self, source: str, *, makes_room: bool = False, urgent: bool = False, now: float) -> T | None:
+        """Count a text of `source` that is about to be added; returns the one that has to give way to it.
+
+        `makes_room` when it empties the list first. An `urgent` one, interactive or cutting in, takes the place of the
+        last that is not interactive when the list is full.
 
         Raises:
             Refused: `queue-full` or `too-many`.
         """
-        if len(self._texts) >= self.rules.limit and not makes_room:
+        full = len(self._texts) >= self.rules.limit and not makes_room
+        last = next((t for t in reversed(self._texts) if t.priority < INTERACTIVE), None) if urgent else None
+        if full and last is None:
             raise Refused("queue-full", f"{self.rules.limit} texts wait already")
         kept = max(self.rules.burst, math.ceil(self.rules.rate), 1)
         heard = deque(self._heard.pop(source, ()), maxlen=kept)
@@ -98,6 +103,10 @@ class WaitingList(Generic[T]):
         self._heard[source] = heard  # last in the dict: heard last
         if len(self._heard) > MAX_SOURCES:
             del self._heard[next(iter(self._heard))]
+        if not full or last is None:
+            return None
+        self._texts.remove(last)
+        return last
 
     def add(self, text: T, now: float) -> list[T]:
         """Put a text in its place; returns those that give way to it: older ones of a source that runs hot."""

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+from kff_live.protocols.errors import GeneratorDied
 from kff_live.protocols.keyframe_text import DIALECTS, MAX_KEYFRAMES
 from kff_live.protocols.keyframes import Keyframe
 from kff_live.protocols.prompt import PromptInput
@@ -16,17 +17,44 @@ SEGMENT_SECONDS = 12.0
 """Longest motion of one segment."""
 
 
+_ATTEMPTS = 2  # a text in flight when the generator dies is tried once more
+
+
 async def write_keyframes(
-    generator: Generator, request: PromptInput, *, dialect: str, seed: int = 0, attempt: int = 0
+    generator: Generator, request: PromptInput, *, dialect: str, seed: int = 0
 ) -> AsyncGenerator[Keyframe, None]:
     """The keyframes of a text as soon as each is complete; at most MAX_KEYFRAMES, and SEGMENT_SECONDS together.
 
-    The model is cancelled when the caller stops or a limit is reached.
+    The model is cancelled when the caller stops or a limit is reached. When it dies the text is tried once more; the
+    seed is the same, so keyframes that the first attempt gave are skipped.
 
     Raises:
-        GeneratorDied: the model went away.
+        GeneratorDied: the model went away twice.
         GeneratorError: this text cannot be answered.
     """
+    taken = 0
+    for attempt in range(_ATTEMPTS):
+        position = 0
+        try:
+            async with aclosing(
+                _write_once(generator, request, dialect=dialect, seed=seed, attempt=attempt)
+            ) as keyframes:
+                async for keyframe in keyframes:
+                    position += 1
+                    if position > taken:
+                        taken = position
+                        yield keyframe
+            return
+        except GeneratorDied as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+            _log.warning("%s; trying once more", error)
+
+
+async def _write_once(
+    generator: Generator, request: PromptInput, *, dialect: str, seed: int, attempt: int
+) -> AsyncGenerator[Keyframe, None]:
+    """One attempt; `attempt` counts from 0."""
     parser = DIALECTS[dialect].parser()
     count, seconds = 0, 0.0
     async with aclosing(generator.stream(request, seed=seed, attempt=attempt)) as pieces:

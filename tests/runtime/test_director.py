@@ -643,12 +643,15 @@ def test_a_full_queue_is_refused_and_replace_gets_through() -> None:
         async with Stage(OnCommand(), rules=Rules(limit=3)) as stage:
             for i in range(3):
                 await stage.say(f"{i}")
-            for mode in ("queue", "interrupt"):
-                with pytest.raises(Refused) as caught:
-                    await stage.say("too many", mode=mode, id="x")
-                assert caught.value.error.code == "queue-full"
-                assert caught.value.error.id == "x"
+            with pytest.raises(Refused) as caught:
+                await stage.say("too many", id="x")
+            assert caught.value.error.code == "queue-full"
+            assert caught.value.error.id == "x"
             assert stage.director.waiting == 3
+            urgent = await stage.say("urgent", priority=7)
+            assert stage.director.waiting == 3
+            assert [type(e) for e in stage.events if isinstance(e, Dropped)] == [Dropped]
+            assert stage.final(urgent) is None
             await stage.say("new", mode="replace")
             assert stage.director.waiting == 1
 

@@ -117,3 +117,17 @@ def test_the_memory_of_sources_is_bounded() -> None:
     for i in range(3 * MAX_SOURCES):
         waiting.admit(f"source {i}", makes_room=False, now=float(i))
     assert len(waiting._heard) == MAX_SOURCES
+
+
+def test_an_urgent_text_takes_the_place_of_the_last_that_is_not_interactive() -> None:
+    waiting: WaitingList[Text] = WaitingList(Rules(limit=3))
+    for text in (Text("interactive", priority=8), Text("first"), Text("last", accepted_at=1.0)):
+        say(waiting, text)
+    displaced = waiting.admit("host", urgent=True, now=2.0)
+    assert displaced is not None
+    assert displaced.name == "last"
+    assert names(waiting) == ["interactive", "first"]
+    only: WaitingList[Text] = WaitingList(Rules(limit=1))
+    say(only, Text("interactive", priority=7))
+    with pytest.raises(Refused):
+        only.admit("host", urgent=True, now=2.0)
