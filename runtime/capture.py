@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 
 from kff_live.protocols import livelink
-from kff_live.protocols.channels import Pose, neutral
+from kff_live.protocols.channels import HIGH, LOW, Pose, neutral
 from kff_live.protocols.errors import DecodeError, UserError
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Capture
@@ -37,7 +37,6 @@ class CaptureSource(asyncio.DatagramProtocol):
 
     def __init__(self, settings: Capture, clock: Clock) -> None:
         self.latest: Tracked | None = None
-        self.sender = ""
         self.settings = settings
         self._clock = clock
         self._reports = 0
@@ -82,9 +81,8 @@ class CaptureSource(asyncio.DatagramProtocol):
             return
         if self.settings.source and packet.subject != self.settings.source:
             return
-        self.sender = f"{packet.subject} at {addr[0]}"
-        pose = packet.pose
-        self.latest = Tracked(pose if isinstance(pose, np.ndarray) else None, self._clock.now())
+        pose = np.clip(packet.pose, LOW, HIGH) if isinstance(packet.pose, np.ndarray) else None
+        self.latest = Tracked(pose, self._clock.now())
 
     def error_received(self, exc: Exception) -> None:
         """Nothing is sent, so an error here concerns nobody."""

@@ -140,4 +140,6 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        self._status.log(f"{record.levelname.lower()}: {record.getMessage()}")
+        # What others sent, ids and addresses, must not steer the terminal.
+        text = "".join(c if c.isprintable() or c == "\n" else "?" for c in self.format(record))
+        self._status.log(f"{record.levelname.lower()}: {text}")
