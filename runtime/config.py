@@ -41,7 +41,18 @@ class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     limit: dict[str, tuple[float, float]] = {}
 
 
-class Llama(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="llama", tag_field="engine"):
+class _Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is asked, wherever it runs."""
+
+    dialect: Literal["compact", "keyframeface"] = "compact"
+    examples: bool = True
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
+    stall: Annotated[float, msgspec.Meta(ge=1, le=600)] = 30.0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Llama(_Asked, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="llama", tag_field="engine"):
     """A GGUF under llama.cpp in a process beside us."""
 
     path: str = EMBEDDED
@@ -50,27 +61,15 @@ class Llama(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     gpu_layers: Annotated[int, msgspec.Meta(ge=-1, le=999)] = -1
     threads: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
     sequences: Annotated[int, msgspec.Meta(ge=1, le=32)] = 4
-    dialect: Literal["compact", "keyframeface"] = "compact"
-    examples: bool = True
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
-    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
-    stall: Annotated[float, msgspec.Meta(ge=1, le=600)] = 30.0
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class OpenAI(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="openai", tag_field="engine"):
+class OpenAI(_Asked, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="openai", tag_field="engine"):
     """Any server that speaks OpenAI's chat completions: llama-server, vLLM, Ollama, a hosted one."""
 
     base_url: str = "http://127.0.0.1:8000/v1"
     model: str = "default"
     key_variable: str = "OPENAI_API_KEY"
     grammar: bool = False
-    dialect: Literal["compact", "keyframeface"] = "compact"
-    examples: bool = True
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] = 0.0
-    max_tokens: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0
-    stall: Annotated[float, msgspec.Meta(ge=1, le=600)] = 30.0
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="none", tag_field="engine"):
