@@ -121,6 +121,12 @@ class App:
             speech_rate=self.config.talk.rate,
         )
 
+    @property
+    def lost(self) -> int:
+        """Frames that sinks could not send or write."""
+        sinks = {id(sink): sink for _, by_subject in self._sinks for sink in by_subject.values()}
+        return sum(sink.lost for sink in sinks.values()) + self.frame_thread.stats.sink_errors
+
     def apply(self, config: Config) -> None:
         """Take over new settings, as `reload.applicable` gives them, without losing a frame.
 

@@ -64,7 +64,7 @@ class Renderer:
     """
 
     def __init__(self, config: Config, rate: FrameRate, *, idle: bool = False) -> None:
-        self._idle = config.idle if idle else None
+        self._idle = msgspec.structs.replace(config.idle, enabled=True) if idle else None
         self._subject = config.subjects[0]
         self._settings = settings(self._subject)
         self._rate = rate

@@ -35,7 +35,9 @@ class Encoder(Protocol):
 
 
 class ClosingSink(Sink, Protocol):
-    """A sink that holds something to be given back."""
+    """A sink that holds something to be given back; `lost` counts frames that did not leave."""
+
+    lost: int
 
     def close(self) -> None:
         """Write what is left and close; called once, after the last frame."""

@@ -69,9 +69,6 @@ class FrameHub:
         if not asked:
             self._wake()
 
-    def close(self) -> None:
-        """Nothing is held."""
-
     def _take(self) -> dict[str, Frame]:
         with self._lock:
             newest, self._newest, self._asked = self._newest, {}, False

@@ -59,7 +59,7 @@ def idle(config: Config, *, minutes: float, take: str | None, tell: Tell) -> lis
 def play(config: Config, minutes: float) -> NDArray[np.float32]:
     """The poses of a face left alone, float32[frames, 61]."""
     player = Player(config.subjects[0].name, config.rate)
-    player.use(kernels, idle=Idle(config.idle))
+    player.use(kernels, idle=Idle(msgspec.structs.replace(config.idle, enabled=True)))
     ticks = round(minutes * 60 * config.rate.hz)
     return np.array([player.frame(tick * config.rate.period, tick, 0.0).pose for tick in range(ticks)])
 
