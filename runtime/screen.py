@@ -97,10 +97,10 @@ class StatusLine:
                 self.log(f"model: {described}")
             late, latency, waiting = 1000 * stats.take_worst_late(), self._latency(), self._app.desk.waiting
             self._app.websocket.tell_status(Status(round(fps, 2), round(late, 3), latency, stats.skipped, waiting))
-            shown = "-" if latency is None else f"{latency:.0f} ms"
+            to_face = "-" if latency is None else f"{latency:.0f} ms"
             self._show(
                 f"{fps:6.2f} fps   late at worst {late:5.2f} ms   skipped {stats.skipped}   lost {self._app.lost}   "
-                f"waiting {waiting}   text to face {shown}   model {self._app.generator.state}"
+                f"waiting {waiting}   text to face {to_face}   model {self._app.generator.state}"
             )
 
     def _latency(self) -> float | None:
