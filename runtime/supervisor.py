@@ -33,6 +33,6 @@ async def supervise(name: str, run: Callable[[], Awaitable[None]]) -> None:
             if loop.time() - began > _STEADY_SECONDS:
                 backoff = BACKOFF_FIRST
             first = backoff == BACKOFF_FIRST
-            _log.error("%s failed: %r; starting it again in %.1f s", name, error, backoff, exc_info=first)
+            _log.error("%s failed: %s; starting it again in %.1f s", name, error, backoff, exc_info=first)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_MOST)
