@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "parts",
         nargs="*",
         metavar="PART",
-        help="clock, frame, decode, latency, pops, idle, memory, gpu (default: all but memory)",
+        help="clock, frame, decode, latency, pops, idle, memory, gpu (default: all; about 17 minutes)",
     )
     bench.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of each clock row (%(default)s)")
     bench.add_argument("--minutes", type=float, default=10.0, metavar="M", help="of memory and of idle (%(default)s)")

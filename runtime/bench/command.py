@@ -14,9 +14,6 @@ from kff_live.runtime.bench.report import Row, Tell, table, to_json
 from kff_live.runtime.config import Config
 
 PARTS = ("clock", "frame", "decode", "latency", "pops", "idle", "memory", "gpu")
-DEFAULT_PARTS = tuple(part for part in PARTS if part != "memory")
-"""All but the one that takes minutes."""
-
 _LEAST_SECONDS = 1.0
 
 
@@ -51,7 +48,7 @@ def bench(options: argparse.Namespace, config: Config) -> int:
 
 
 def check_parts(names: Sequence[str]) -> tuple[str, ...]:
-    """The parts to measure, in their own order, each once; without names the default ones.
+    """The parts to measure, in their own order, each once; without names all.
 
     Raises:
         UserError: there is no such part.
@@ -59,7 +56,7 @@ def check_parts(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in PARTS:
             raise UserError(f"bench: there is no part {name!r}, expected some of {', '.join(PARTS)}")
-    return tuple(part for part in PARTS if part in names) or DEFAULT_PARTS
+    return tuple(part for part in PARTS if part in names) or PARTS
 
 
 def _measure(part: str, options: argparse.Namespace, config: Config, tell: Tell) -> list[Row]:

@@ -110,7 +110,7 @@ def test_a_wrong_option_ends_with_status_2_and_one_line(
 
 def test_parts_come_in_their_own_order_and_once() -> None:
     assert command.check_parts(["gpu", "clock", "gpu"]) == ("clock", "gpu")
-    assert "memory" not in command.check_parts([])
+    assert command.check_parts([]) == command.PARTS
 
 
 def test_the_table_aligns_and_the_json_carries_the_ratio() -> None:
