@@ -31,6 +31,7 @@ from kff_live.protocols.channels import (
     Pose,
     neutral,
     pose_from_names,
+    pose_to_names,
 )
 from kff_live.protocols.easing import DEFAULT_EASING, EASINGS
 from kff_live.protocols.errors import DecodeError, EncodeError
@@ -410,16 +411,20 @@ class KeyframeFaceParser:
 
 @dataclass(frozen=True)
 class Dialect:
-    """A way to write keyframes: the grammar (GBNF, root rule `root`) and the parser of its text."""
+    """A way to write keyframes: the grammar (GBNF, root rule `root`), the parser of its text, and room for an answer.
+
+    `max_tokens`: the longest compact answers have about 200 tokens, KeyframeFace's about 570.
+    """
 
     grammar: str
     parser: type[CompactParser] | type[KeyframeFaceParser]
+    max_tokens: int
 
 
 DIALECTS = MappingProxyType(
     {
-        "compact": Dialect(_compact_grammar(), CompactParser),
-        "keyframeface": Dialect(_keyframeface_grammar(), KeyframeFaceParser),
+        "compact": Dialect(_compact_grammar(), CompactParser, 400),
+        "keyframeface": Dialect(_keyframeface_grammar(), KeyframeFaceParser, 1024),
     }
 )
 
@@ -457,7 +462,7 @@ class KeyframeJson(msgspec.Struct, forbid_unknown_fields=True):
 
 def to_json(keyframe: Keyframe) -> KeyframeJson:
     """The keyframe with its non-zero channels by name, four decimals."""
-    pose = {c.name: round(float(v), 4) for c, v in zip(CHANNELS, keyframe.pose, strict=True) if abs(v) >= 5e-5}
+    pose = pose_to_names(keyframe.pose)
     return KeyframeJson(pose, round(keyframe.way, 4), round(keyframe.hold, 4), keyframe.easing, keyframe.label)
 
 

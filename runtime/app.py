@@ -124,8 +124,8 @@ class App:
     @property
     def lost(self) -> int:
         """Frames that sinks could not send or write."""
-        sinks = {id(sink): sink for _, by_subject in self._sinks for sink in by_subject.values()}
-        return sum(sink.lost for sink in sinks.values()) + self.frame_thread.stats.sink_errors
+        lost = sum(sink.lost for sink in _each_once(sinks for _, sinks in self._sinks))
+        return lost + self.frame_thread.stats.sink_errors
 
     def apply(self, config: Config) -> None:
         """Take over new settings, as `reload.applicable` gives them, without losing a frame.
@@ -335,9 +335,13 @@ def _closing_on_error() -> Iterator[list[ClosingSink]]:
         raise
 
 
+def _each_once(sinks: Iterable[dict[str, ClosingSink]]) -> list[ClosingSink]:
+    """The sinks of all subjects; one may serve several."""
+    return list({id(sink): sink for by_subject in sinks for sink in by_subject.values()}.values())
+
+
 def _close_all(sinks: Iterable[dict[str, ClosingSink]]) -> None:
-    """Close each sink once; one may serve several subjects."""
-    for sink in {id(sink): sink for by_subject in sinks for sink in by_subject.values()}.values():
+    for sink in _each_once(sinks):
         sink.close()
 
 

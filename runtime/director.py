@@ -299,11 +299,11 @@ class Director:
                 utterance.failure = "the model wrote no keyframe"
         except GeneratorError as error:
             utterance.failure = str(error)
-            self._forget_rest(utterance)
         except Exception as error:  # noqa: BLE001 - a generator's bug must not leave a text without its final event
             _log.error("%s: the generator failed: %r", utterance.id, error)
             utterance.failure = f"the generator failed: {error!r}"
         finally:
+            self._forget_rest(utterance)  # still open only where the writing failed
             utterance.open = False
             utterance.written = True
             self._wake()
@@ -429,11 +429,10 @@ class Director:
 
     def _place(self, utterance: Utterance, index: int) -> None:
         """Put a keyframe into the track: now, or when its words are spoken."""
-        at, begin = self._clock.now(), utterance.begins[index]
-        planned = begin is not None and utterance.spoken is not None and utterance.spoken.start + begin > at
-        if planned and begin is not None and utterance.spoken is not None:
-            at = utterance.spoken.start + begin
-        self._timeline.append(utterance.keyframes[index], at=at - self._start, planned=planned)
+        now, begin = self._clock.now(), utterance.begins[index]
+        spoken_at = now if begin is None or utterance.spoken is None else utterance.spoken.start + begin
+        at = max(now, spoken_at)
+        self._timeline.append(utterance.keyframes[index], at=at - self._start, planned=spoken_at > now)
         self._publish(utterance.id)
 
     def _leave(self, utterance: Utterance) -> None:

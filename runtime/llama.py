@@ -35,9 +35,6 @@ CHUNK = 64
 MAX_USER_TOKENS = 512
 """Tokens of user text in one prompt; the rest is cut."""
 
-MAX_TOKENS = {"compact": 400, "keyframeface": 1024}
-"""Tokens of one answer unless set: the longest compact answers have about 200, KeyframeFace's about 570."""
-
 _NEAR = 64  # candidates looked at when the best token is refused
 _STRUCTURE_TOKENS = 256  # room for what surrounds the user's text in the prompt
 
@@ -118,7 +115,7 @@ class Engine:
         self._n_vocab = _llama.llama_vocab_n_tokens(self._vocab)
         self._template = self._chat_template()
         self._dialect = DIALECTS[settings.dialect]
-        self._max_tokens = settings.max_tokens or MAX_TOKENS[settings.dialect]
+        self._max_tokens = settings.max_tokens or self._dialect.max_tokens
         self._prefix_text, self._prefix = self._fixed_part()
         threads = settings.threads or max(1, min(4, (os.cpu_count() or 2) // 2))
         self._context = self._new_context(threads)

@@ -27,7 +27,6 @@ except ImportError as error:
 PROBE_SECONDS = 5.0
 """How often a server that is down is asked whether it is back."""
 
-_MAX_TOKENS = {"compact": 400, "keyframeface": 1024}
 _MAX_LINE = 1 << 20
 _MAX_ANSWER = 64_000  # characters
 
@@ -104,7 +103,7 @@ class OpenAIServer:
             "messages": [{"role": m.role, "content": _content(m)} for m in chat],
             "stream": True,
             "temperature": self._settings.temperature,
-            "max_tokens": self._settings.max_tokens or _MAX_TOKENS[self._settings.dialect],
+            "max_tokens": self._settings.max_tokens or DIALECTS[self._settings.dialect].max_tokens,
             "seed": seed,
         }
         if self._settings.grammar:
