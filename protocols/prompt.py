@@ -39,6 +39,9 @@ _SYSTEM = (
     "Muscles: " + " ".join(name.word for name in NAMES) + "."
 )
 
+_TRAINED_SYSTEM = "Act as a face."
+"""For a model that was trained on keyframe text: it knows the rest, and a short prompt is read sooner."""
+
 _EXAMPLES: tuple[tuple[str, str], ...] = (
     ("My flight home is confirmed!", "bright joy: 3+12 squint4 smile9 cheek7\nsoft smile: 8+6 smile4 cheek2\n"),
     ("Grandpa's farm burned down.", "grief: 9+20 lookdown5 frown7 browinner8 pitch-2\n"),
@@ -60,11 +63,12 @@ _ORDINALS = ("One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight")
 def messages(request: PromptInput, *, dialect: str = "compact", examples: bool = True) -> list[list[Message]]:
     """The chats that ask for `request`: one for `compact`, one a keyframe for `keyframeface`.
 
-    `examples` adds the few worked examples that an untrained model needs; keyframeface's own models take none.
+    `examples` explains the notation and shows the few worked examples that an untrained model needs; a model that was
+    trained on it, and keyframeface's own models, take none.
     """
     if dialect == "keyframeface":
         return [_keyframeface(request, i) for i in range(min(len(request.descriptions) or 1, len(_ORDINALS)))]
-    chat = [Message("system", [(_SYSTEM, False)])]
+    chat = [Message("system", [(_SYSTEM if examples else _TRAINED_SYSTEM, False)])]
     if examples:
         for text, answer in _EXAMPLES:
             chat += [Message("user", [(text, False)]), Message("assistant", [(answer, False)])]

