@@ -116,6 +116,7 @@ class Engine:
         self._template = self._chat_template()
         self._dialect = DIALECTS[settings.dialect]
         self._max_tokens = settings.max_tokens or self._dialect.max_tokens
+        self._pieces: dict[int, bytes] = {}
         self._prefix_text, self._prefix = self._fixed_part()
         threads = settings.threads or max(1, min(4, (os.cpu_count() or 2) // 2))
         self._context = self._new_context(threads)
@@ -126,7 +127,7 @@ class Engine:
         self._closing.callback(_llama.llama_batch_free, self._batch)
         self._free = list(range(settings.sequences))
         self._answers: list[Answer] = []
-        self._pieces: dict[int, bytes] = {}
+        self._numbers = self._number_tokens() if settings.temperature > 0.0 else np.array([], np.intp)
         self._candidates = np.zeros(self._n_vocab, [("id", np.int32), ("logit", np.float32), ("p", np.float32)])
         self._read_prefix()
         gpu = bool(_llama.llama_supports_gpu_offload())
@@ -221,7 +222,6 @@ class Engine:
 
     def _fixed_part(self) -> tuple[str, list[int]]:
         # Everything before the first user text is the same for every request.
-        self._pieces = {}
         first = self.prompts(PromptInput(text="x"))[0][0]
         return (first[0], self.tokenize(first[0], user=False)) if not first[1] else ("", [])
 
@@ -353,13 +353,26 @@ class Engine:
 
     # --- choosing a token
 
+    def _number_tokens(self) -> NDArray[np.intp]:
+        return np.array([token for token in range(self._n_vocab) if self._piece(token).isdigit()], np.intp)
+
     def _choose(self, answer: Answer, logits: NDArray[np.float32]) -> int:
-        """The best token that the grammar allows; with a temperature a random one, by Gumbel's trick: adding
-        -log(exponential noise) and taking the best draws from the softmax, so both go the same lazy way.
+        """The best token that the grammar allows. A temperature varies numbers, which are times and levels: where the
+        best token is a number, another one is drawn by its probability. Which muscles move stays as it is.
         """
-        if self._settings.temperature > 0.0:
-            noise = answer.random.standard_exponential(self._n_vocab, dtype=np.float32)
-            logits = logits / np.float32(self._settings.temperature) - np.log(np.maximum(noise, np.float32(1e-30)))
+        token = self._best(answer, logits)
+        if self._settings.temperature > 0.0 and token in self._numbers:
+            # Gumbel's trick: the best after adding -log(exponential noise) is a draw from the softmax.
+            noise = answer.random.standard_exponential(len(self._numbers), dtype=np.float32)
+            drawn = np.full(self._n_vocab, -np.inf, np.float32)
+            drawn[self._numbers] = logits[self._numbers] / np.float32(self._settings.temperature) - np.log(
+                np.maximum(noise, np.float32(1e-30))
+            )
+            number = self._allowed(answer, self._numbers, drawn)
+            return token if number is None else number
+        return token
+
+    def _best(self, answer: Answer, logits: NDArray[np.float32]) -> int:
         best = int(logits.argmax())
         if self._allowed(answer, np.array([best]), logits) == best:
             return best
