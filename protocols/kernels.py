@@ -9,7 +9,7 @@ import numba
 from numba import types
 
 from kff_live.protocols import easing as _easing
-from kff_live.protocols.channels import COUNT, INDEX
+from kff_live.protocols.channels import COUNT, INDEX, SHAPES
 
 _F4 = types.Array(types.float32, 1, "C", readonly=True)
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
@@ -18,7 +18,7 @@ _F4_2D = types.Array(types.float32, 2, "C", readonly=True)
 _OUT = types.Array(types.float32, 1, "C")
 _TRACK = (_F8, _F8, _I1, _F4_2D)
 
-_N = COUNT
+_N, _SHAPES = COUNT, SHAPES
 _MOUTH_CLOSE, _JAW_OPEN = INDEX["MouthClose"], INDEX["JawOpen"]
 _BLINK_LEFT, _BLINK_RIGHT = INDEX["EyeBlinkLeft"], INDEX["EyeBlinkRight"]
 _WIDE_LEFT, _WIDE_RIGHT = INDEX["EyeWideLeft"], INDEX["EyeWideRight"]
@@ -145,23 +145,39 @@ def fade(other, share, pose):  # type: ignore[no-untyped-def]
         pose[c] += (other[c] - pose[c]) * share
 
 
-@numba.njit(types.void(_F4, _F4, _F4, _I1, types.float64, types.float64, _OUT))
-def overlay(acted, under, weight, mode, activity, presence, out):  # type: ignore[no-untyped-def]
-    """Lay the acted pose over a live one; float32[61], mode int8[61].
+@numba.njit(types.float64(types.int64, types.float64, types.float64, types.float64, _F4_2D))
+def meet(c, below, own, keeps, mix):  # type: ignore[no-untyped-def]
+    """Channel `c` where a layer's own value meets what lies below it: the one rule by which layers combine.
 
-    `mode` 0 adds `weight` of the acted value, 1 takes the greater (of two rotations of opposite sign the sum, so that
-    nothing jumps), 2 overrides. `activity` in [0, 1] is how far something is acted: it scales an override, so that a
-    face at rest does not wipe out the live one. `presence` in [0, 1] is how far the live one is there at all.
+    Each row of `mix`, a layers.Mix, goes its share of the way from `below` to what its mode makes of the two. "add":
+    the sum; two shapes add up like coats of paint, so that it stays within 1 without a corner. "max": the greater, of
+    two rotations of opposite sign the sum, so that nothing jumps. "override": the layer's own value, with the share
+    `keeps` of what lies below added.
+    """
+    kept = keeps * below
+    if c < _SHAPES:
+        sum_, instead = below + own * (1.0 - below), kept + own * (1.0 - kept)
+    else:
+        sum_, instead = below + own, kept + own
+    greater = max(below, own, 0.0) + min(below, own, 0.0)
+    return below + mix[0, c] * (sum_ - below) + mix[1, c] * (greater - below) + mix[2, c] * (instead - below)
+
+
+@numba.njit(types.float64(types.int64, _F4_2D))
+def shown(c, mix):  # type: ignore[no-untyped-def]
+    """How far a layer shows in channel `c`, in whichever way."""
+    return mix[0, c] + mix[1, c] + mix[2, c]
+
+
+@numba.njit(types.void(_F4, _F4, _F4_2D, types.float64, types.float64, _OUT))
+def overlay(acted, under, mix, activity, presence, out):  # type: ignore[no-untyped-def]
+    """Lay the acted pose over a live one, float32[61] each.
+
+    `activity` in [0, 1] is how far something is acted: as it falls an override keeps the live face, so that a face at
+    rest does not wipe it out. `presence` in [0, 1] is how far the live one is there at all.
     """
     for c in range(_N):
-        a, b = under[c], weight[c] * acted[c]
-        if mode[c] == 0:
-            mixed = a + b
-        elif mode[c] == 1:
-            mixed = max(a, b, 0.0) + min(a, b, 0.0)
-        else:
-            mixed = a + (acted[c] - a) * weight[c] * activity
-        out[c] = acted[c] + (mixed - acted[c]) * presence
+        out[c] = acted[c] + (meet(c, under[c], acted[c], 1.0 - activity, mix) - acted[c]) * presence
 
 
 @numba.njit(types.void(_F4, _F4, _F4, _F4, _F4, _OUT))

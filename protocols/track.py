@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from kff_live.protocols.channels import COUNT
 from kff_live.protocols.easing import EASING_INDEX
 from kff_live.protocols.keyframes import Keyframe
+from kff_live.protocols.talk.fitting import MOST_STRETCH
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -78,3 +79,31 @@ class Timeline:
         )
         self.end = begin + keyframe.way + keyframe.hold
         return self.track
+
+    def retime(self, by: float, *, now: float) -> int:
+        """Move the keys that are not reached by `now` to `by` seconds later; returns how many leave the track.
+
+        What is left begins with the key that the face is to travel to next, from wherever it is. Those that are reached
+        leave the track, and so do those whose successor is due already. The first that is left, where it has begun or
+        is due, begins now and arrives at its new time, as far as MOST_STRETCH allows: what it has left of its way is
+        not shortened by more than that, and its way does not become longer by more. Where every key is reached the
+        track stays and only its end is moved.
+        """
+        old = self.track
+        arrivals = old.begins + old.ways
+        left = int(np.count_nonzero(arrivals <= now))
+        if left == len(old):
+            self.end = max(self.end + by, arrivals[-1] if len(old) else 0.0)
+            return 0
+        while left + 1 < len(old) and old.begins[left + 1] + by <= now:
+            left += 1
+        begins, ways = old.begins[left:] + by, old.ways[left:].copy()
+        if min(begins[0], old.begins[left]) <= now:
+            least = min(ways[0], arrivals[left] - now) / MOST_STRETCH
+            ways[0] = min(max(begins[0] + ways[0] - now, least), MOST_STRETCH * ways[0])
+            begins[0] = now
+        for i in range(1, len(begins)):
+            begins[i] = max(begins[i], begins[i - 1] + ways[i - 1])
+        self.track = Track(_frozen(begins), _frozen(ways), old.easings[left:], old.poses[left:])
+        self.end = max(self.end + by, float(begins[-1] + ways[-1]))
+        return left

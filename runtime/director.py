@@ -8,13 +8,13 @@ exactly one final event.
 import asyncio
 import itertools
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from kff_live.protocols import keyframe_text
 from kff_live.protocols.errors import DecodeError, GeneratorError
-from kff_live.protocols.keyframes import MAX_SECONDS, Keyframe, as_acted, release
+from kff_live.protocols.keyframes import MAX_SECONDS, Keyframe, as_acted
 from kff_live.protocols.messages import (
     Accepted,
     Done,
@@ -34,13 +34,13 @@ from kff_live.protocols.messages import (
 from kff_live.protocols.prompt import PromptInput
 from kff_live.protocols.talk.field import SpeechField, decode_speech_field
 from kff_live.protocols.talk.speech import DEFAULT_RATE
-from kff_live.protocols.track import Timeline
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.generator import Generator
-from kff_live.runtime.player import Plan, Player, Settings
+from kff_live.runtime.motion import Motion
+from kff_live.runtime.player import Player, Settings
 from kff_live.runtime.spoken import LEAD, Span, Spoken
 from kff_live.runtime.utterance import Notify, Utterance
-from kff_live.runtime.waiting import INTERACTIVE, Rules, WaitingList
+from kff_live.runtime.waiting import Rules, WaitingList
 from kff_live.runtime.writing import write_keyframes
 
 _log = logging.getLogger(__name__)
@@ -86,23 +86,18 @@ class Director:
         self.subject = player.subject
         self.latencies: dict[int, float] = {}
         """Clock time at which the text behind a cut was accepted; compare with `Player.first_moved`."""
-        self._player = player
+        self._motion = Motion(player, clock, settings or player.plan.settings)
         self._generator = generator
         self._clock = clock
         self._notify = notify
         self._dialect = dialect
         self._release_seconds = release_seconds
-        self._settings = settings or player.plan.settings
         self._seeds = itertools.count(seed)
         self._speech_rate = speech_rate
         self._waiting: WaitingList[Utterance] = WaitingList(rules or Rules())
         self._current: Utterance | None = None
         self._finishing: Utterance | None = None  # acted to its last hold; `done` when the release ends
         self._underruns = 0
-        self._timeline = Timeline()
-        self._start = 0.0
-        self._cuts = itertools.count(1)
-        self._cut = 0
         self._face = "neutral"  # or "up", "held", "releasing"
         self._ids = itertools.count(1)
         self._cut_streams: dict[str, None] = {}  # cut while more was to come; in order of age
@@ -110,10 +105,11 @@ class Director:
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def use(self, settings: Settings, *, rules: Rules, release_seconds: float) -> None:
-        """Take over new settings while everything goes on."""
-        self._settings, self._release_seconds, self._waiting.rules = settings, release_seconds, rules
-        self._player.plan = replace(self._player.plan, settings=settings)
+    def use(self, settings: Settings, *, rules: Rules, release_seconds: float, speech_rate: float) -> None:
+        """Take over new settings while everything goes on; a text that is in already keeps its rate of speech."""
+        self._release_seconds, self._waiting.rules, self._speech_rate = release_seconds, rules, speech_rate
+        self._motion.use(settings)
+        self._wake()
 
     # --- what comes in
 
@@ -177,17 +173,10 @@ class Director:
         if message.id is not None and self._find(message.id) is not None:
             raise Refused("bad-field", f"id: {message.id!r} is in use", field="id", id=message.id)
         now = self._clock.now()
-        source = message.source or source
-        try:
-            urgent = message.priority >= INTERACTIVE or message.mode != "queue"
-            displaced = self._waiting.admit(source, makes_room=message.mode == "replace", urgent=urgent, now=now)
-        except Refused as refused:
-            refused.error.id = message.id
-            raise
         utterance = Utterance(
             id=message.id if message.id is not None else self._new_id(),
             notify=notify,
-            source=source,
+            source=message.source or source,
             mode=message.mode,
             priority=message.priority,
             intensity=message.intensity,
@@ -196,13 +185,16 @@ class Director:
             accepted_at=now,
             spoken=Spoken(speech, rate=self._speech_rate) if speech is not None else None,
         )
+        try:
+            self._waiting.admit(utterance, now)
+        except Refused as refused:
+            refused.error.id = message.id
+            raise
         self._make_room(utterance)
         given_way = self._waiting.add(utterance, now)
         self._emit(utterance, Accepted(utterance.id, self.subject, self._waiting.place(utterance)))
-        if displaced is not None:
-            self._drop(displaced, f"the queue is full and {utterance.id} is urgent")
         for other in given_way:
-            self._drop(other, f"{utterance.id} of the same source is newer")
+            self._drop(other, f"it gives way to {utterance.id}, which is newer")
         if isinstance(message, Say):
             self._continue(utterance, message)
         for keyframe in keyframes:
@@ -223,7 +215,8 @@ class Director:
         """Cut what plays, empty the queue, ease to neutral, in at most `within` seconds."""
         self._drop_queue(reason)
         self._cut_current(reason)
-        slow = self._face == "releasing" and self._start + self._timeline.end > self._clock.now() + within
+        self._motion.reached = -math.inf
+        slow = self._face == "releasing" and self._motion.end > self._clock.now() + within
         if self._face in ("up", "held") or slow:
             self._release_now(min(self._release_seconds, within))
         self._wake()
@@ -243,24 +236,37 @@ class Director:
         spans: Sequence[Span] = ()
         if spoken is not None and segments:
             whole = not more and spoken.speech is None and len(text) == utterance.characters
-            heard = self._clock.now() - spoken.start if utterance is self._current else 0.0
+            start = spoken.start if utterance is self._current else spoken.kept
+            heard = self._clock.now() - start if start is not None else 0.0
             spans = spoken.add(text if whole else " ".join(segments), segments, heard=heard)
             if utterance is self._current:
                 self._publish(utterance.id)
         utterance.segments += itertools.zip_longest(segments, spans)
 
     def sync(self, message: Sync) -> bool:
-        """Follow the sound of a text that is being spoken; False if it is not this face's."""
+        """Follow the sound of a spoken text, or keep where it is while the text waits; False if there is none."""
         utterance = self._find(message.id)
         if utterance is None or utterance.spoken is None:
             return False
+        start = self._clock.now() - message.position
         if not message.playing:
-            self._drop_or_cut(utterance, "the sound was cut")
+            self._silence(utterance)
         elif utterance is self._current:
-            utterance.spoken.start = self._clock.now() - message.position
+            self._motion.follow(utterance.spoken, start)
             self._publish(utterance.id)
+        else:
+            utterance.spoken.kept = start
         self._wake()
         return True
+
+    def _silence(self, utterance: Utterance) -> None:
+        """The sound of a text was cut: it is not acted any further, and the face is released."""
+        if utterance is self._current:
+            self._cut_current("the sound was cut")
+            self._release_now(self._release_seconds)
+        elif utterance is not self._finishing:
+            self._waiting.take(utterance)
+            self._drop(utterance, "the sound was cut")
 
     def _find(self, utterance_id: str) -> Utterance | None:
         known = [self._current, self._finishing, *self._waiting]
@@ -275,7 +281,11 @@ class Director:
     # --- writing keyframes
 
     def _schedule(self) -> None:
-        """Have the current text written, and the next one while the current plays."""
+        """Have the current text written, and the next one while the current plays; one that is overtaken waits."""
+        for utterance in self._waiting:
+            if utterance.begun and utterance is not self._waiting.head and utterance.task is not None:
+                task, utterance.task = utterance.task, None
+                task.cancel()
         for utterance in filter(None, (self._current, self._waiting.head)):
             if utterance.request is not None and utterance.task is None and not utterance.final:
                 task = asyncio.create_task(self._write(utterance), name=f"write {utterance.id}")
@@ -287,7 +297,8 @@ class Director:
         try:
             while True:
                 while utterance.segments:
-                    await self._write_segment(utterance, *utterance.segments.pop(0))
+                    await self._write_segment(utterance, *utterance.segments[0])
+                    del utterance.segments[0]
                 if not utterance.open:
                     break
                 utterance.arrived.clear()
@@ -303,10 +314,11 @@ class Director:
             _log.error("%s: the generator failed: %r", utterance.id, error)
             utterance.failure = f"the generator failed: {error!r}"
         finally:
-            self._forget_rest(utterance)  # still open only where the writing failed
-            utterance.open = False
-            utterance.written = True
-            self._wake()
+            if utterance.task is asyncio.current_task():  # else it was put off, and is written again later
+                self._forget_rest(utterance)  # still open only where the writing failed
+                utterance.open = False
+                utterance.written = True
+                self._wake()
 
     async def _write_segment(self, utterance: Utterance, text: str, span: Span | None) -> None:
         """Keyframes for one segment; those of a spoken one together, since they share its time."""
@@ -374,29 +386,35 @@ class Director:
             now = self._clock.now()
             self._sift()
             head = self._waiting.head
+            turn: float | None = None
             if head is not None and head.ready:
-                self._waiting.take(head)
-                self._finish(self._finishing)
-                return head
+                turn = self._motion.reached + self._waiting.rules.hold
+                if now >= turn or head.mode != "queue":
+                    self._waiting.take(head)
+                    self._finish(self._finishing)
+                    return head
             until: float | None = None
             if self._face == "up":
-                until = since + HOLD_FOR_NEXT if self._waiting else now
+                until = max(since + HOLD_FOR_NEXT, turn or now) if self._waiting else now
                 if now >= until:
                     self._release_now(self._release_seconds)
                     continue
             elif self._face == "releasing":
-                until = self._start + self._timeline.end
+                until = self._motion.end
                 if now >= until:
                     self._finish(self._finishing)
                     self._rest()
                     continue
-            await self._wait(_earlier(until, self._waiting.next_expiry))
+            await self._wait(_earlier(_earlier(until, turn), self._waiting.next_expiry))
 
     def _sift(self) -> None:
         """Bring age into the order of the texts that wait, and let go of those that will not be acted."""
         now = self._clock.now()
         for utterance in self._waiting.expire(now):
             self._drop(utterance, f"it waited over {self._waiting.rules.longest:g} s")
+        for utterance in [u for u in self._waiting if u.spoken is not None and not u.open and u.spoken.over(now)]:
+            self._waiting.take(utterance)
+            self._drop(utterance, "its sound was over before its turn came")
         self._waiting.sort(now)
         while (head := self._waiting.head) is not None and head.written and not head.ready:
             self._waiting.take(head)
@@ -406,19 +424,21 @@ class Director:
     async def _act(self, utterance: Utterance) -> None:
         """Play an utterance up to the end of its last hold, or until it is cut."""
         self._new_track()
-        self.latencies = {self._cut: utterance.accepted_at}
+        self.latencies = {self._motion.cut: utterance.accepted_at}
         spoken = self._speaking = utterance.spoken
-        if spoken is not None:
-            spoken.start = self._start + LEAD
-            self._publish(utterance.id)  # the mouth does not wait for the model
-        self._emit(utterance, Started(utterance.id, self.subject, LEAD if spoken else None))
         placed = 0
+        if spoken is not None:
+            spoken.start = spoken.keys_start = self._motion.start + LEAD
+            placed = self._place_from(utterance, placed)
+            if spoken.kept is not None:
+                self._motion.follow(spoken, spoken.kept)
+            self._publish(utterance.id)  # the mouth does not wait for the model
+        sound = round(spoken.start - self._motion.start, 3) if spoken is not None else None
+        self._emit(utterance, Started(utterance.id, self.subject, sound))
         while not utterance.final:
-            while placed < len(utterance.keyframes):
-                self._place(utterance, placed)
-                placed += 1
+            placed = self._place_from(utterance, placed)
             self._schedule()
-            end = max(self._start + self._timeline.end, spoken.end if spoken else 0.0)
+            end = max(self._motion.end, spoken.end if spoken else 0.0)
             holding = self._clock.now() >= end
             if holding and utterance.written and placed == len(utterance.keyframes):
                 self._leave(utterance)
@@ -427,17 +447,21 @@ class Director:
             self._sift()
         self._speaking = None
 
-    def _place(self, utterance: Utterance, index: int) -> None:
-        """Put a keyframe into the track: now, or when its words are spoken."""
-        now, begin = self._clock.now(), utterance.begins[index]
-        spoken_at = now if begin is None or utterance.spoken is None else utterance.spoken.start + begin
-        at = max(now, spoken_at)
-        self._timeline.append(utterance.keyframes[index], at=at - self._start, planned=spoken_at > now)
-        self._publish(utterance.id)
+    def _place_from(self, utterance: Utterance, placed: int) -> int:
+        """Put the keyframes from the `placed`-th on into the track, each when its words are spoken; returns how many
+        there are then.
+        """
+        count = len(utterance.keyframes)
+        for keyframe, begin in zip(utterance.keyframes[placed:], utterance.begins[placed:], strict=True):
+            spoken = None if begin is None else utterance.spoken
+            self._motion.place(keyframe, begin=None if spoken is None or begin is None else spoken.start + begin)
+        if count > placed:
+            self._publish(utterance.id)
+        return count
 
     def _leave(self, utterance: Utterance) -> None:
         """An utterance has been acted up to its last hold."""
-        self._underruns = self._timeline.underruns
+        self._underruns = self._motion.underruns
         if utterance.failure:
             self._end(utterance, Failed(utterance.id, self.subject, utterance.failure))
         elif utterance.release == "hold":
@@ -447,29 +471,19 @@ class Director:
             self._finishing = utterance
 
     def _new_track(self) -> None:
-        self._timeline, self._start, self._cut = Timeline(), self._clock.now(), next(self._cuts)
+        self._motion.begin()
         self._face = "up"
 
     def _publish(self, utterance_id: str | None) -> None:
         acting = utterance_id is not None and self._face == "up"
-        spoken = self._speaking if acting else None
-        self._player.plan = Plan(
-            self._timeline.track,
-            self._start,
-            self._cut,
-            utterance_id,
-            acting,
-            self._settings,
-            spoken.speech if spoken else None,
-            spoken.start if spoken else 0.0,
-        )
+        self._motion.publish(utterance_id, acting=acting, spoken=self._speaking if acting else None)
 
     def _release_now(self, seconds: float) -> None:
         """Ease to neutral from wherever the face is: continue the track after its last hold, else cut."""
         finishing = self._finishing
         if finishing is None or self._face == "releasing":
             self._new_track()
-        self._timeline.append(release(seconds), at=self._clock.now() - self._start)
+        self._motion.release(seconds)
         self._face = "releasing"
         self._publish(finishing.id if finishing else None)
 
@@ -484,18 +498,12 @@ class Director:
             self._end(utterance, Done(utterance.id, self.subject, len(utterance.keyframes), self._underruns))
         self._finishing = None
 
-    def _drop_or_cut(self, utterance: Utterance, reason: str) -> None:
-        if utterance is self._current:
-            self._cut_current(reason)
-        elif utterance is not self._finishing:
-            self._waiting.take(utterance)
-            self._drop(utterance, reason)
-
     def _cut_current(self, reason: str) -> None:
         utterance = self._current
         if utterance is not None and not utterance.final and utterance is not self._finishing:
             self._speaking = None
-            self._player.plan = replace(self._player.plan, speech=None)  # the voice stops with the text
+            self._motion.reached = -math.inf
+            self._motion.silence()
             self._end(utterance, Interrupted(utterance.id, self.subject, reason))
 
     def _drop_queue(self, reason: str) -> None:

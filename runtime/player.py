@@ -6,11 +6,10 @@ from types import ModuleType
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kff_live.protocols.channels import HIGH, INDEX, LOW, Pose, neutral
 from kff_live.protocols.frames import Frame, FrameRate
-from kff_live.protocols.layers import Regions
+from kff_live.protocols.layers import LiveRegions, Mix, Regions
 from kff_live.protocols.talk.layer import Talk
 from kff_live.protocols.talk.speech import Speech
 from kff_live.protocols.track import EMPTY, Track
@@ -49,34 +48,38 @@ def _ones() -> Pose:
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """A subject's own look: `acted * gain + offset`, limited to [low, high]; how a live face is laid below. float32[61]
-    each, `mode` int8[61] of layers.MODES.
+    """A subject's own look: `acted * gain + offset`, limited to [low, high], float32[61] each; how a voice meets the
+    expression, and the acted face a live one.
     """
 
     gain: Pose = field(default_factory=_ones)
     offset: Pose = field(default_factory=neutral)
     low: Pose = field(default_factory=LOW.copy)
     high: Pose = field(default_factory=HIGH.copy)
-    weight: Pose = field(default_factory=lambda: Regions().arrays()[0])
-    mode: NDArray[np.int8] = field(default_factory=lambda: Regions().arrays()[1])
+    talk: Mix = field(default_factory=Regions().mix)
+    live: Mix = field(default_factory=LiveRegions().mix)
+
+
+PLAIN = Settings()
+"""Of a subject for which nothing is set."""
 
 
 class Smoothed:
     """A number in [0, 1] that follows a switch through two filters in a row: position and velocity go on.
 
     Args:
-        seconds: time constant of each filter.
+        seconds: time constant of each filter; may be changed, smoothly.
     """
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.value = 0.0
         self._first = 0.0
-        self._seconds = seconds
         self._last = -math.inf
 
     def step(self, on: bool, now: float) -> float:
         """The number at clock time `now`."""
-        share = step_share(now - self._last, self._seconds)
+        share = step_share(now - self._last, self.seconds)
         self._last = now
         self._first += (on - self._first) * share
         self.value += (self._first - self.value) * share
@@ -87,6 +90,11 @@ def smoothstep(share: float) -> float:
     """0 to 1 with a level beginning and end, for a share of time that is limited to 0 to 1."""
     limited = min(max(share, 0.0), 1.0)
     return limited * limited * (3.0 - 2.0 * limited)
+
+
+def between(a: Mix, b: Mix, share: float) -> Mix:
+    """`share` of the way from `a` to `b`."""
+    return a + share * (b - a) if share else a
 
 
 def step_share(passed: float, seconds: float) -> float:
@@ -110,10 +118,16 @@ class Plan:
     utterance: str | None = None
     acting: bool = False
     """Whether keyframes of the utterance are shown; not so on the way back to neutral."""
-    settings: Settings = field(default_factory=Settings)
+    settings: Settings = PLAIN
     speech: Speech | None = None
     speech_start: float = 0.0
     """Clock time at which the sound of `speech` begins."""
+    retimed: int = 0
+    """Another number says that keys were moved in time: as at a cut, position and velocity are carried over."""
+    first: int = 0
+    """Which keyframe of the utterance the track begins with."""
+    jumps: int = 0
+    """Another number says that the sound jumped: the mouth fades over to its new place instead of hurrying there."""
 
 
 class Layer(Protocol):
@@ -136,7 +150,7 @@ class _Voice:
     """One speech on its way over the face: fades in, follows its sound, fades out when it is over or cut."""
 
     def __init__(self, plan: Plan, talk: Talk) -> None:
-        self.cut = plan.cut
+        self.of = (plan.cut, plan.jumps)
         self.talk = talk
         self._span = (0.0, 0.0)  # of the speech: when the mouth opens, when it is at rest again
         self._use(talk.speech)
@@ -144,9 +158,9 @@ class _Voice:
         self._start = self._first = plan.speech_start
         self._last = -math.inf
 
-    def apply(self, plan: Plan, now: float, pose: Pose) -> bool:
+    def apply(self, plan: Plan, now: float, mix: Mix, pose: Pose) -> bool:
         """Lay it over the acted pose; False once it has gone."""
-        mine = plan.cut == self.cut and plan.speech is not None
+        mine = (plan.cut, plan.jumps) == self.of and plan.speech is not None
         if mine and plan.speech is not None:
             if plan.speech is not self.talk.speech:
                 self._use(plan.speech)  # a streamed text grows
@@ -158,7 +172,7 @@ class _Voice:
         t = now - self._start
         speaking = mine and self._span[0] <= t <= self._span[1]
         weight = self._weight.step(speaking, now)
-        self.talk.apply(t, pose, weight)
+        self.talk.apply(t, pose, weight, mix)
         return mine or weight > 1e-3
 
     def _use(self, speech: Speech) -> None:
@@ -176,7 +190,8 @@ class Player:
         self.subject = subject
         self.rate = rate
         self._alive = alive  # idle life will come: until then no two frames are equal either
-        self.plan = Plan(settings=settings or Settings())
+        self._stirred = False
+        self.plan = Plan(settings=settings or PLAIN)
         self.first_moved: tuple[int, float] = (0, 0.0)
         """The latest cut, and when its first changed frame was made, s."""
         self._kernels: ModuleType | None = None
@@ -189,7 +204,7 @@ class Player:
         self._cut_at = 0.0
         # Where the played plan came from: the pose at its cut, and the offset that decays after it.
         self._start, self._offset, self._velocity, self._span = (neutral() for _ in range(4))
-        self._acted, self._ahead = neutral(), neutral()
+        self._acted, self._ahead, self._over = neutral(), neutral(), neutral()
         self._activity = Smoothed(ACTIVITY_SECONDS)
         self._look, self._new_look = self.plan.settings, self.plan.settings
         self._look_since = 0.0
@@ -225,10 +240,11 @@ class Player:
         key = -1
         if self._kernels is None:
             pose += plan.settings.offset
-            pose[_HEAD_ROLL] += _UNSEEN * (number % 2) * self._alive
+            self._stirred = self._alive and not self._stirred
+            pose[_HEAD_ROLL] += _UNSEEN * self._stirred
             np.clip(pose, plan.settings.low, plan.settings.high, out=pose)
         else:
-            if plan.cut != self._played.cut:
+            if (plan.cut, plan.retimed) != (self._played.cut, self._played.retimed):
                 self._cut(plan, now)
             self._played = plan
             key = self._act(plan, now, self._acted)
@@ -236,12 +252,14 @@ class Player:
                 self.first_moved = (plan.cut, now)
             self._lay(plan, now, pose)
         pose.setflags(write=False)
-        return Frame(self.subject, number, subframe, self.rate, pose, plan.utterance, key)
+        return Frame(self.subject, number, subframe, self.rate, pose, plan.utterance, key + plan.first)
 
     def _lay(self, plan: Plan, now: float, pose: Pose) -> None:
         """Layers, rules, gain, offset and limits, from the acted pose into `pose`."""
         kernels = self._kernels
         assert kernels is not None
+        share = self._fade_look(plan.settings, now)
+        look, new = self._look, self._new_look
         acted, live, presence, activity = self._acted, None, 0.0, 0.0
         if self._live is not None:
             live = self._live.follow(now)
@@ -254,46 +272,41 @@ class Player:
             if presence:
                 kernels.fade(self._acted, presence, acted)
         if plan.speech is not None or self._voices:
-            acted = self._speak(plan, now, acted)
+            acted = self._speak(plan, now, between(look.talk, new.talk, share), acted)
         if self._leaving is not None:
             gone = smoothstep((now - self._leaving) / LEAVE_SECONDS)
             presence *= 1.0 - gone
             if acted is not self._acted:
                 kernels.fade(self._acted, gone, acted)
-        self._finish(self._look, acted, live, activity, presence, pose)
-        if plan.settings is self._look is self._new_look:
-            return
-        if share := self._fade_look(plan.settings, now):
+        if live is not None and presence:
+            kernels.overlay(acted, live, between(look.live, new.live, share), activity, presence, self._over)
+            acted = self._over
+        kernels.finish(acted, look.gain, look.offset, look.low, look.high, pose)
+        if share:
             other = neutral()
-            self._finish(self._new_look, acted, live, activity, presence, other)
+            kernels.finish(acted, new.gain, new.offset, new.low, new.high, other)
             pose += share * (other - pose)
 
-    def _speak(self, plan: Plan, now: float, acted: Pose) -> Pose:
+    def _speak(self, plan: Plan, now: float, mix: Mix, acted: Pose) -> Pose:
         """The pose with every voice laid over: the current one, and one that was cut and fades."""
-        if plan.speech is not None and self._talk is not None and plan.cut not in [v.cut for v in self._voices]:
+        new = plan.speech is not None and (plan.cut, plan.jumps) not in [voice.of for voice in self._voices]
+        if new and plan.speech is not None and self._talk is not None:
             self._voices.append(_Voice(plan, Talk(plan.speech, self._talk)))
         spoken = acted.copy()
-        self._voices = [voice for voice in self._voices if voice.apply(plan, now, spoken)]
+        self._voices = [voice for voice in self._voices if voice.apply(plan, now, mix, spoken)]
         return spoken
 
-    def _finish(
-        self, look: Settings, acted: Pose, live: Pose | None, activity: float, presence: float, out: Pose
-    ) -> None:
-        kernels = self._kernels
-        assert kernels is not None
-        if live is not None and presence:
-            kernels.overlay(acted, live, look.weight, look.mode, activity, presence, out)
-            acted = out
-        kernels.finish(acted, look.gain, look.offset, look.low, look.high, out)
-
-    def _fade_look(self, wanted: Settings, now: float) -> np.float32:
-        """How far new settings show; both are computed while one fades into the other, so that nothing jumps."""
+    def _fade_look(self, wanted: Settings, now: float) -> float:
+        """How far `_new_look` shows for `_look`; what is wanted meanwhile waits, or the fade would stop short."""
         if self._new_look is self._look:
+            if wanted is self._look:
+                return 0.0
             self._new_look, self._look_since = wanted, now
         share = smoothstep((now - self._look_since) / FADE_SECONDS)
-        if share >= 1.0:
-            self._look = self._new_look
-        return np.float32(share)
+        if share < 1.0:
+            return share
+        self._look = self._new_look
+        return 0.0
 
     def _act(self, plan: Plan, now: float, out: Pose) -> int:
         track = plan.track

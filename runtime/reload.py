@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -12,15 +13,16 @@ from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Config, check, load
 
 _log = logging.getLogger(__name__)
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 LOOK_SECONDS = 0.5
 """How often the file is looked at."""
 
-LIVE = ("queue", "sinks", "idle", "capture", "subjects")
+LIVE = ("queue", "sinks", "idle", "talk", "capture", "subjects")
 """Tables that are applied at once; within `subjects` and `capture` not all keys are."""
 
 _LIVE_SUBJECT = ("release", "gain", "offset", "limit")
-_LIVE_CAPTURE = ("regions",)
+_LIVE_CAPTURE = ("fade", "timeout", "smooth", "regions")
 
 
 def needs_restart(old: Config, new: Config) -> list[str]:
@@ -46,16 +48,21 @@ def _changed(path: str, old: msgspec.Struct, new: msgspec.Struct, *, besides: tu
 def applicable(old: Config, new: Config) -> Config:
     """The old settings with all of the new ones that can be applied while running."""
     changes = {key: getattr(new, key) for key in LIVE if key not in ("subjects", "capture")}
-    changes["capture"] = msgspec.structs.replace(old.capture, regions=new.capture.regions)
+    changes["capture"] = _replaced(old.capture, new.capture, _LIVE_CAPTURE)
     if len(old.subjects) == len(new.subjects):
         changes["subjects"] = tuple(
-            msgspec.structs.replace(before, **{key: getattr(after, key) for key in _LIVE_SUBJECT})
+            _replaced(before, after, _LIVE_SUBJECT)
             for before, after in zip(old.subjects, new.subjects, strict=True)
             if before.name == after.name
         )
         if len(changes["subjects"]) != len(old.subjects):
             del changes["subjects"]
     return msgspec.structs.replace(old, **changes)
+
+
+def _replaced(old: _Struct, new: _Struct, keys: Sequence[str]) -> _Struct:
+    """`old` with some of the values of `new`."""
+    return msgspec.structs.replace(old, **{key: getattr(new, key) for key in keys})
 
 
 class Reloader:

@@ -29,6 +29,10 @@ class Spoken:
         self.speech: Speech | None = None
         self.start = 0.0
         """Clock time of the sound's beginning, once it is acted."""
+        self.keys_start = 0.0
+        """The beginning that the placed keyframes follow; the mouth may be a little ahead of them."""
+        self.kept: float | None = None
+        """The beginning of a sound that is heard while its text still waits."""
         self._field = field
         self._rate = rate
 
@@ -36,6 +40,10 @@ class Spoken:
     def end(self) -> float:
         """Clock time of the sound's end."""
         return self.start + (self.speech.duration if self.speech is not None else 0.0)
+
+    def over(self, now: float) -> bool:
+        """Whether the sound was heard to its end while the text waited."""
+        return self.kept is not None and self.speech is not None and now >= self.kept + self.speech.duration
 
     def add(self, text: str, segments: Sequence[str], *, heard: float = 0.0) -> list[Span]:
         """Take up more of the text, and say when its segments are spoken.

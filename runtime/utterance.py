@@ -46,6 +46,11 @@ class Utterance:
     continued_at: float = 0.0
 
     @property
+    def begun(self) -> bool:
+        """Whether its keyframes are being written and there is nothing to act yet."""
+        return self.task is not None and not self.written and not self.ready
+
+    @property
     def ready(self) -> bool:
         """Whether there is something to act."""
         return bool(self.keyframes) or (self.spoken is not None and self.spoken.speech is not None)

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -34,22 +34,32 @@ class Waits(Protocol):
     def accepted_at(self) -> float:
         """Clock time, s."""
 
+    @property
+    def begun(self) -> bool:
+        """Whether its keyframes are being written and none is there yet. In a burst it keeps its place: else each new
+        text would put an end to the writing of the one before, and none would ever be acted.
+        """
+
 
 @dataclass(frozen=True)
 class Rules:
     """The rules; config.toml's [queue] explains each.
 
     Args:
+        hold: least seconds from a text's first keyframe to the queued text after it.
         limit: most texts that wait.
         ageing: seconds of waiting that count as one level of priority; 0 for none.
         burst: texts of one source within `burst_seconds` from which on only its newest is kept; 0 for never.
+        crowd: the same for the texts of all sources together.
         longest: seconds after which a text that still waits is dropped; 0 for never.
         rate: texts a second that one source may send, in the long run; 0 for any number.
     """
 
+    hold: float = 0.8
     limit: int = 64
     ageing: float = 10.0
     burst: int = 16
+    crowd: int = 32
     burst_seconds: float = 2.0
     longest: float = 120.0
     rate: float = 0.0
@@ -65,6 +75,7 @@ class WaitingList(Generic[T]):
         self.rules = rules
         self._texts: list[T] = []
         self._heard: dict[str, deque[float]] = {}
+        self._heard_of_all: list[float] = []
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -80,43 +91,68 @@ class WaitingList(Generic[T]):
         """Who is next."""
         return self._texts[0] if self._texts else None
 
-    def admit(self, source: str, *, makes_room: bool = False, urgent: bool = False, now: float) -> T | None:
-        """Count a text of `source` that is about to be added; returns the one that has to give way to it.
-
-        `makes_room` when it empties the list first. An `urgent` one, interactive or cutting in, takes the place of the
-        last that is not interactive when the list is full.
+    def admit(self, text: T, now: float) -> None:
+        """Count a text that is about to be added.
 
         Raises:
-            Refused: `queue-full` or `too-many`.
+            Refused: `too-many`, or `queue-full`: the list is full and nobody gives way.
         """
-        full = len(self._texts) >= self.rules.limit and not makes_room
-        last = next((t for t in reversed(self._texts) if t.priority < INTERACTIVE), None) if urgent else None
-        if full and last is None:
+        self._count(text, now)
+        staying = self._staying(text, now)
+        # `replace` empties the list before it is added.
+        if len(staying) >= self.rules.limit and text.mode != "replace" and self._least(staying, text) is None:
             raise Refused("queue-full", f"{self.rules.limit} texts wait already")
-        kept = max(self.rules.burst, math.ceil(self.rules.rate), 1)
-        heard = deque(self._heard.pop(source, ()), maxlen=kept)
-        allowed = math.ceil(self.rules.rate)
-        if allowed and len(heard) >= allowed and now - heard[-allowed] < allowed / self.rules.rate:
-            self._heard[source] = heard
-            raise Refused("too-many", f"more than {self.rules.rate:g} texts a second from {source!r}")
-        heard.append(now)
-        self._heard[source] = heard  # last in the dict: heard last
-        if len(self._heard) > MAX_SOURCES:
-            del self._heard[next(iter(self._heard))]
-        if not full or last is None:
-            return None
-        self._texts.remove(last)
-        return last
 
     def add(self, text: T, now: float) -> list[T]:
-        """Put a text in its place; returns those that give way to it: older ones of a source that runs hot."""
-        given_way = []
-        if text.mode == "queue" and text.priority < INTERACTIVE and self._hot(text.source, now):
-            given_way = [t for t in self._texts if t.source == text.source and t.priority < INTERACTIVE]
-            self._texts = [t for t in self._texts if t not in given_way]
-        self._texts.insert(0 if text.mode != "queue" else len(self._texts), text)
+        """Put a text in its place; returns those that give way to it, of which none is interactive.
+
+        These are: to one that cuts in, those that would have cut in; in a burst, the older ones; where the list is
+        full, the oldest of the least priority. In a full list none gives way to a text of lower priority, nor one that
+        has begun, unless that text is interactive or cuts in.
+        """
+        before, staying = self._texts, self._staying(text, now)
+        if len(staying) >= self.rules.limit and (least := self._least(staying, text)) is not None:
+            staying.remove(least)
+        self._texts = [text, *staying] if text.mode != "queue" else [*staying, text]
         self.sort(now)
-        return given_way
+        return [other for other in before if other not in staying]
+
+    def _count(self, text: T, now: float) -> None:
+        kept = max(self.rules.burst, math.ceil(self.rules.rate), 1)
+        heard = deque(self._heard.pop(text.source, ()), maxlen=kept)
+        allowed = math.ceil(self.rules.rate)
+        if allowed and len(heard) >= allowed and now - heard[-allowed] < allowed / self.rules.rate:
+            self._heard[text.source] = heard
+            raise Refused("too-many", f"more than {self.rules.rate:g} texts a second from {text.source!r}")
+        heard.append(now)
+        self._heard[text.source] = heard  # last in the dict: heard last
+        if len(self._heard) > MAX_SOURCES:
+            del self._heard[next(iter(self._heard))]
+        if text.priority < INTERACTIVE and not self._is_hot(text.source, now):
+            self._heard_of_all = [*self._heard_of_all, now][-max(self.rules.crowd, 1) :]
+
+    def _least(self, staying: Sequence[T], text: T) -> T | None:
+        """Who gives way to a text in a full list."""
+        others = [other for other in staying if other.priority < INTERACTIVE]
+        if text.priority < INTERACTIVE and text.mode == "queue":
+            others = [other for other in others if other.priority <= text.priority and not other.begun]
+        return min(others, key=lambda other: (other.begun, other.priority, other.accepted_at), default=None)
+
+    def _staying(self, text: T, now: float) -> list[T]:
+        """Those that a text does not oust, however many may wait."""
+        return [other for other in self._texts if other.priority >= INTERACTIVE or not self._ousts(text, other, now)]
+
+    def _ousts(self, text: T, other: T, now: float) -> bool:
+        if text.mode != "queue":
+            return other.mode != "queue"
+        if text.priority >= INTERACTIVE or other.begun:
+            return False
+        if self._is_hot(text.source, now):
+            return other.source == text.source  # a single loud one is no crowd
+        return other.priority <= text.priority and self._in_burst(self._heard_of_all, self.rules.crowd, now)
+
+    def _is_hot(self, source: str, now: float) -> bool:
+        return self._in_burst(self._heard.get(source, ()), self.rules.burst, now)
 
     def sort(self, now: float) -> None:
         """Bring age into the order."""
@@ -150,10 +186,8 @@ class WaitingList(Generic[T]):
         self._texts = [t for t in self._texts if t not in late]
         return late
 
-    def _hot(self, source: str, now: float) -> bool:
-        heard = self._heard.get(source, ())
-        burst = self.rules.burst
-        return 0 < burst <= len(heard) and now - heard[-burst] <= self.rules.burst_seconds
+    def _in_burst(self, heard: Sequence[float], many: int, now: float) -> bool:
+        return 0 < many <= len(heard) and now - heard[-many] <= self.rules.burst_seconds
 
     def _place(self, text: T, now: float) -> tuple[float, float]:
         if text.mode != "queue":

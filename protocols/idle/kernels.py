@@ -9,8 +9,11 @@ import math
 import numba
 from numba import types
 
-from kff_live.protocols.channels import COUNT, EYE_RADIANS, INDEX, LIVELINK
+from kff_live.protocols.channels import COUNT, EYE_RADIANS, GROUPS, INDEX, LIVELINK, SHAPES
+from kff_live.protocols.kernels import meet, shown
 
+_F4 = types.Array(types.float32, 1, "C", readonly=True)
+_F4_2D = types.Array(types.float32, 2, "C", readonly=True)
 _F8 = types.Array(types.float64, 1, "C", readonly=True)
 _F8_2D = types.Array(types.float64, 2, "C", readonly=True)
 _F8_3D = types.Array(types.float64, 3, "C", readonly=True)
@@ -81,6 +84,9 @@ TRACED: tuple[int, ...] = tuple(
     INDEX[name] for name in LIVELINK if name.startswith(("Mouth", "Brow", "CheekSquint")) and name != "MouthClose"
 )
 """Channels that keep a trace of the last expression."""
+_LIDS = GROUPS["lids"]
+_FREE: tuple[int, ...] = tuple(c for c in range(SHAPES) if c not in (*_LIDS, *GROUPS["gaze"]))
+"""Shapes in which nothing that is acted keeps an override out."""
 
 
 @numba.njit(_D(_D))
@@ -193,12 +199,24 @@ def looks(pose):  # type: ignore[no-untyped-def]
     return max(float(shapes), angles / EYE_RADIANS)
 
 
-@numba.njit(types.void(_D, _D, _F8, _OUT, _OUT))
-def leave_trace(dt, quiet, numbers, trace, pose):  # type: ignore[no-untyped-def]
+@numba.njit(types.void(_I, _D, _D, _D, _F4_2D, _OUT))
+def lay(c, x, keeps, weight, mix, pose):  # type: ignore[no-untyped-def]
+    """Let `x`, the layer's own value of shape `c`, meet what is acted; by `weight` of the way."""
+    pose[c] += weight * (meet(c, pose[c], x, keeps, mix) - pose[c])
+
+
+@numba.njit(_D(_I, _D, _D, _F4_2D, _OUT))
+def lean(c, x, keeps, mix, pose):  # type: ignore[no-untyped-def]
+    """Radians by which rotation `c` leaves what is acted when it meets `x`, the layer's own."""
+    return meet(c, pose[c], x, keeps, mix) - pose[c]
+
+
+@numba.njit(types.void(_D, _D, _F8, _F4, _OUT, _OUT))
+def leave_trace(dt, quiet, numbers, pose, trace, own):  # type: ignore[no-untyped-def]
     """Remember the acted face in `trace`, float32[COUNT], and show a share of what is remembered while it is quiet."""
     rise = 1.0 - math.exp(-dt / _RISE_SECONDS)
     fall = math.exp(-dt / numbers[TRACE_SECONDS])
-    share = numbers[WEIGHT] * numbers[TRACE] * quiet
+    share = numbers[TRACE] * quiet
     for c in TRACED:
         acted = pose[c]
         if acted > trace[c]:
@@ -207,64 +225,62 @@ def leave_trace(dt, quiet, numbers, trace, pose):  # type: ignore[no-untyped-def
             trace[c] *= fall
             if trace[c] < 1e-6:
                 trace[c] = 0.0  # and not one of the slow, tiny floats
-        add(c, share * trace[c], pose)
+        add(c, share * trace[c], own)
 
 
-@numba.njit(types.void(_D, _D, _F8, _F8_2D, _D, _OUT))
-def rest(w, quiet, numbers, noise, u, pose):  # type: ignore[no-untyped-def]
+@numba.njit(types.void(_D, _F8, _F8_2D, _D, _OUT))
+def rest(quiet, numbers, noise, u, own):  # type: ignore[no-untyped-def]
     """The resting face: the mood's expression, and small, slowly changing differences between left and right."""
     amount = numbers[BROW_NOISE]
     brows = 0.5 * amount * spline(noise, NOISE_BROWS, u)
     brow = numbers[BROW_BIAS] + amount * spline(noise, NOISE_BROW, u)
-    add(_INNER, w * (quiet * numbers[BROW_INNER] + max(brows, 0.0)), pose)
-    add(_L_OUTER, w * (quiet * numbers[BROW_OUTER] + max(brow, 0.0)), pose)
-    add(_R_OUTER, w * (quiet * numbers[BROW_OUTER] + max(-brow, 0.0)), pose)
-    add(_L_LOWERED, w * (quiet * numbers[BROW_DOWN] + max(-brows, 0.0)), pose)
-    add(_R_LOWERED, w * (quiet * numbers[BROW_DOWN] + max(-brows, 0.0)), pose)
+    add(_INNER, quiet * numbers[BROW_INNER] + max(brows, 0.0), own)
+    add(_L_OUTER, quiet * numbers[BROW_OUTER] + max(brow, 0.0), own)
+    add(_R_OUTER, quiet * numbers[BROW_OUTER] + max(-brow, 0.0), own)
+    add(_L_LOWERED, quiet * numbers[BROW_DOWN] + max(-brows, 0.0), own)
+    add(_R_LOWERED, quiet * numbers[BROW_DOWN] + max(-brows, 0.0), own)
     amount = numbers[MOUTH_NOISE]
     mouth = 0.5 * amount * spline(noise, NOISE_MOUTH, u)
     corner = numbers[MOUTH_BIAS] + amount * spline(noise, NOISE_CORNER, u)
-    add(_L_SMILE, w * (quiet * numbers[SMILE] + max(corner, 0.0)), pose)
-    add(_R_SMILE, w * (quiet * numbers[SMILE] + max(-corner, 0.0)), pose)
-    add(_L_PRESS, w * (quiet * numbers[PRESS] + max(mouth, 0.0)), pose)
-    add(_R_PRESS, w * (quiet * numbers[PRESS] + max(mouth, 0.0)), pose)
-    add(_L_FROWN, w * quiet * numbers[FROWN], pose)
-    add(_R_FROWN, w * quiet * numbers[FROWN], pose)
-    add(_L_CHEEK, w * quiet * numbers[CHEEK], pose)
-    add(_R_CHEEK, w * quiet * numbers[CHEEK], pose)
+    add(_L_SMILE, quiet * numbers[SMILE] + max(corner, 0.0), own)
+    add(_R_SMILE, quiet * numbers[SMILE] + max(-corner, 0.0), own)
+    add(_L_PRESS, quiet * numbers[PRESS] + max(mouth, 0.0), own)
+    add(_R_PRESS, quiet * numbers[PRESS] + max(mouth, 0.0), own)
+    add(_L_FROWN, quiet * numbers[FROWN], own)
+    add(_R_FROWN, quiet * numbers[FROWN], own)
+    add(_L_CHEEK, quiet * numbers[CHEEK], own)
+    add(_R_CHEEK, quiet * numbers[CHEEK], own)
 
 
-@numba.njit(types.void(_D, _D, _D, _F8, _F8, _F8_2D, _OUT, _OUT))
-def enliven(t, dt, sign, numbers, events, noise, trace, pose):  # type: ignore[no-untyped-def]
+@numba.njit(types.void(_D, _D, _D, _F8, _F8, _F8_2D, _F4_2D, _OUT, _OUT, _OUT))
+def enliven(t, dt, sign, numbers, events, noise, mix, trace, own, pose):  # type: ignore[no-untyped-def]
     """One tick: `pose` comes in as acted, float32[COUNT], and leaves alive.
 
-    t: seconds on the layer's own time axis; dt: since the last tick; sign: 1 and -1 in turns.
+    t: seconds on the layer's own time axis; dt: since the last tick; sign: 1 and -1 in turns
+    mix: a layers.Mix, how what the layer does by itself meets what is acted
+    own: float32[COUNT], leaves as the shapes that the layer makes by itself, where what is acted lets it
     """
-    w = numbers[WEIGHT]
     acting = 0.0
     for c in range(COUNT):
+        own[c] = 0.0
         acting = max(acting, abs(pose[c]))
     quiet = below(0.03, 0.2, acting)
     left, right = float(pose[_L_BLINK]), float(pose[_R_BLINK])
     wink = below(0.1, 0.35, abs(left - right))
-    gaze = w * below(0.03, 0.2, looks(pose)) * below(0.5, 0.9, max(left, right))
+    gaze = below(0.03, 0.2, looks(pose)) * below(0.5, 0.9, max(left, right))
     u = (t - events[GRID_AT]) / GRID
 
-    leave_trace(dt, quiet, numbers, trace, pose)
-    rest(w, quiet, numbers, noise, u, pose)
+    leave_trace(dt, quiet, numbers, pose, trace, own)
+    rest(quiet, numbers, noise, u, own)
 
     drawn = breath(t, events)
-    add(_JAW, w * numbers[BREATH_MOUTH] * drawn, pose)
-    add(_L_SNEER, w * numbers[BREATH_MOUTH] * drawn, pose)
-    add(_R_SNEER, w * numbers[BREATH_MOUTH] * drawn, pose)
+    add(_JAW, numbers[BREATH_MOUTH] * drawn, own)
+    add(_L_SNEER, numbers[BREATH_MOUTH] * drawn, own)
+    add(_R_SNEER, numbers[BREATH_MOUTH] * drawn, own)
     yaw = numbers[HEAD_YAW] * spline(noise, NOISE_YAW, u)
     pitch = numbers[HEAD_PITCH] * spline(noise, NOISE_PITCH, u)
     pitch += numbers[BREATH_HEAD] * drawn + quiet * numbers[HEAD_REST]
-    rotate(_YAW, w * yaw, pose)
-    rotate(_PITCH, w * pitch, pose)
-    rotate(_ROLL, w * numbers[HEAD_ROLL] * spline(noise, NOISE_ROLL, u) + sign * STIR, pose)
-    rotate(_L_ROLL, sign * STIR, pose)
-    rotate(_R_ROLL, -sign * STIR, pose)
+    roll = numbers[HEAD_ROLL] * spline(noise, NOISE_ROLL, u)
 
     # Head and eye angles have opposite senses, so that what makes up for a head's turn has the same sign.
     s = glide((t - events[GAZE_AT]) / events[GAZE_FOR])
@@ -273,22 +289,33 @@ def enliven(t, dt, sign, numbers, events, noise, trace, pose):  # type: ignore[n
     y = events[GAZE_Y0] + s * (events[GAZE_Y1] - events[GAZE_Y0])
     x += events[MICRO_X0] + micro * (events[MICRO_X1] - events[MICRO_X0])
     y += events[MICRO_Y0] + micro * (events[MICRO_Y1] - events[MICRO_Y0])
-    x += numbers[DRIFT] * spline(noise, NOISE_X, u) + numbers[VOR] * yaw
-    y += numbers[DRIFT] * spline(noise, NOISE_Y, u) + numbers[VOR] * pitch + quiet * numbers[GAZE_DOWN]
+    vor = numbers[VOR] * shown(_YAW, mix)
+    x += numbers[DRIFT] * spline(noise, NOISE_X, u) + vor * yaw
+    y += numbers[DRIFT] * spline(noise, NOISE_Y, u) + vor * pitch + quiet * numbers[GAZE_DOWN]
     s = glide((t - events[GAZE_AT]) / VERGENCE_SECONDS)
     inwards = events[VERGENCE_0] + s * (events[VERGENCE_1] - events[VERGENCE_0])
-    turn(_L_IN, _L_OUT, _L_YAW, gaze * (x + inwards), pose)
-    turn(_R_OUT, _R_IN, _R_YAW, gaze * (x - inwards), pose)
-    turn(_L_DOWN, _L_UP, _L_PITCH, gaze * y, pose)
-    turn(_R_DOWN, _R_UP, _R_PITCH, gaze * y, pose)
 
-    blink = w * wink * lid(t, events)
-    follow = wink * gaze * numbers[LID_FOLLOW] * y / _LID_RADIANS
-    lowered = 1.0 - (1.0 - blink) * (1.0 - w * wink * quiet * numbers[LID_REST]) * (1.0 - min(max(follow, 0.0), 1.0))
-    add(_L_BLINK, lowered, pose)
-    add(_R_BLINK, lowered, pose)
-    add(_L_SQUINT, _SQUINT * blink, pose)
-    add(_R_SQUINT, _SQUINT * blink, pose)
+    blink = wink * lid(t, events)
+    follow = wink * gaze * shown(_L_YAW, mix) * numbers[LID_FOLLOW] * y / _LID_RADIANS
+    lowered = 1.0 - (1.0 - blink) * (1.0 - wink * quiet * numbers[LID_REST]) * (1.0 - min(max(follow, 0.0), 1.0))
     raised = _WIDE_SHARE * max(-follow, 0.0) * (1.0 - blink)
-    add(_L_WIDE, raised * (1.0 - left), pose)
-    add(_R_WIDE, raised * (1.0 - right), pose)
+    own[_L_BLINK] = own[_R_BLINK] = lowered
+    own[_L_SQUINT] = own[_R_SQUINT] = _SQUINT * blink
+    own[_L_WIDE] = min(raised * (1.0 - left), 1.0)
+    own[_R_WIDE] = min(raised * (1.0 - right), 1.0)
+
+    w = numbers[WEIGHT]
+    for c in _FREE:
+        lay(c, own[c], 0.0, w, mix, pose)
+    stays = 1.0 - wink * below(0.03, 0.2, max(left, right))
+    for c in _LIDS:
+        lay(c, own[c], stays, w, mix, pose)
+    turn(_L_IN, _L_OUT, _L_YAW, w * lean(_L_YAW, gaze * (x + inwards), 1.0 - gaze, mix, pose), pose)
+    turn(_R_OUT, _R_IN, _R_YAW, w * lean(_R_YAW, gaze * (x - inwards), 1.0 - gaze, mix, pose), pose)
+    turn(_L_DOWN, _L_UP, _L_PITCH, w * lean(_L_PITCH, gaze * y, 1.0 - gaze, mix, pose), pose)
+    turn(_R_DOWN, _R_UP, _R_PITCH, w * lean(_R_PITCH, gaze * y, 1.0 - gaze, mix, pose), pose)
+    rotate(_YAW, w * lean(_YAW, yaw, 0.0, mix, pose), pose)
+    rotate(_PITCH, w * lean(_PITCH, pitch, 0.0, mix, pose), pose)
+    rotate(_ROLL, w * lean(_ROLL, roll, 0.0, mix, pose) + sign * STIR, pose)
+    rotate(_L_ROLL, sign * STIR, pose)
+    rotate(_R_ROLL, -sign * STIR, pose)

@@ -36,6 +36,7 @@ class _Way:
         self.habits = Habits.of(settings, mood)
         self.numbers = _numbers(settings, mood)
         self.head = coefficients(settings.head_low, settings.head_high)
+        self.mix = settings.regions.mix()
 
 
 def _numbers(settings: IdleSettings, mood: Mood) -> NDArray[np.float64]:
@@ -86,11 +87,12 @@ class Idle:
         self._start[:] = self._way.numbers
         self._start[k.WEIGHT] = 0.0
         self._current = self._start.copy()
+        self._start_mix, self._mix = self._way.mix.copy(), self._way.mix.copy()
         self._blend_at: float | None = 0.0
         self._origin: float | None = None
         self._t = 0.0
         self._sign = 1.0
-        self._trace = neutral()
+        self._trace, self._own = neutral(), neutral()
         self._noise = Noise(self._way.settings.seed, head=self._way.head)
         self._schedule = Schedule(self._way.settings.seed, self._way.habits)
         self._due = 0.0
@@ -101,7 +103,7 @@ class Idle:
         return self._wanted.settings
 
     def update(self, settings: IdleSettings) -> None:
-        """Use other settings from the next tick on; numbers change smoothly within BLEND_SECONDS."""
+        """Use other settings: numbers and regions change smoothly within BLEND_SECONDS, after a change on its way."""
         self._wanted = _Way(settings)
 
     def set_mood(self, name: str) -> None:
@@ -122,7 +124,7 @@ class Idle:
             t = self._t + dt
             self._origin = now - t
         self._t = t
-        if self._wanted is not self._way:
+        if self._wanted is not self._way and self._blend_at is None:  # else a change would stop short
             self._take(self._wanted)
         if self._blend_at is not None:
             self._blend(t)
@@ -130,7 +132,10 @@ class Idle:
             self._advance(t)
         self._sign = -self._sign
         if self._way.settings.enabled or self._current[k.WEIGHT] > 0.0:
-            k.enliven(t, dt, self._sign, self._current, self._schedule.state, self._noise.samples, self._trace, pose)
+            k.enliven(
+                t, dt, self._sign, self._current, self._schedule.state, self._noise.samples, self._mix,
+                self._trace, self._own, pose,
+            )  # fmt: skip
 
     def _take(self, way: _Way) -> None:
         """Go over to other settings. The random numbers of another seed begin with the next `Idle`."""
@@ -138,15 +143,15 @@ class Idle:
         self._noise.set_head(way.head)
         self._way = way
         self._start[:] = self._current
+        self._start_mix[:] = self._mix
         self._blend_at = self._t
         self._due = self._t
 
     def _blend(self, t: float) -> None:
         assert self._blend_at is not None
         share = k.glide((t - self._blend_at) / BLEND_SECONDS)
-        np.subtract(self._way.numbers, self._start, out=self._current)
-        self._current *= share
-        self._current += self._start
+        self._current[:] = self._start + share * (self._way.numbers - self._start)
+        self._mix[:] = self._start_mix + share * (self._way.mix - self._start_mix)
         if share >= 1.0:
             self._blend_at = None
 

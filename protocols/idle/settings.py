@@ -6,6 +6,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from kff_live.protocols.layers import IdleRegions
+
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Factor = Annotated[float, Meta(ge=0.1, le=10)]
 _Small = Annotated[float, Meta(ge=0, le=0.6)]
@@ -151,6 +153,8 @@ class IdleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     trace_fade: Annotated[float, Meta(ge=0.3, le=120)] = 6.0
     """Seconds until 5 % of that is left."""
 
+    regions: IdleRegions = IdleRegions()
+    """How all of this meets what is acted; `weight` scales every region."""
     moods: dict[str, dict[str, float]] = {}
     """Changes to the built-in moods by name and field, and moods of one's own, which begin as calm ones."""
 
@@ -161,15 +165,19 @@ class IdleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         if self.head_low >= self.head_high:
             raise ValueError(f"head_low: {self.head_low:g} Hz is not below head_high, {self.head_high:g} Hz")
 
+    @property
+    def mood_names(self) -> list[str]:
+        """Every mood there is: the built-in ones, then one's own."""
+        return list(dict.fromkeys([*MOODS, *self.moods]))
+
     def mood_named(self, name: str) -> Mood:
         """A built-in mood, with what `moods` changes about it.
 
         Raises:
             ValueError: there is no such mood, or `moods` has an unknown field or a value out of range for it.
         """
-        if name not in MOODS and name not in self.moods:
-            known = ", ".join(dict.fromkeys([*MOODS, *self.moods]))
-            raise ValueError(f"mood: {name!r} is not one of {known}")
+        if name not in self.mood_names:
+            raise ValueError(f"mood: {name!r} is not one of {', '.join(self.mood_names)}")
         fields: dict[str, Any] = msgspec.structs.asdict(MOODS.get(name, MOODS["calm"]))
         try:
             return msgspec.convert({**fields, **self.moods.get(name, {})}, Mood)

@@ -7,6 +7,7 @@ import numba
 from numba import types
 
 from kff_live.protocols.channels import COUNT, INDEX, SHAPES
+from kff_live.protocols.kernels import meet, shown
 from kff_live.protocols.talk.visemes import CLOSED_JAW
 
 _F4 = types.Array(types.float32, 1, "C", readonly=True)
@@ -93,27 +94,26 @@ def talk(t, apexes, curves, poses, out):  # type: ignore[no-untyped-def]
                 out[c] += share * poses[i, c]
 
 
-@numba.njit(types.void(_F4, _F4, _F4, types.float64, _OUT))
-def lead(mouth, keeps, parts, weight, pose):  # type: ignore[no-untyped-def]
-    """Lay a mouth over the acted pose, in place. float32[61] each; `weight` 0 leaves the pose as it is.
+@numba.njit(types.void(_F4, _F4, _F4, _F4_2D, types.float64, _OUT))
+def lead(mouth, keeps, parts, mix, weight, pose):  # type: ignore[no-untyped-def]
+    """Lay a mouth over the acted pose, in place. float32[61] each, `mix` a layers.Mix; `weight` is of all of it.
 
-    At weight 1 `keeps` is the share of the expression that still shows in a channel, 1 where speech has no say.
-    What is kept and the mouth add up like coats of paint, so the sum stays within 1 without a corner. Where the
-    mouth closes, channels with `parts` 1 give way, and mouthClose covers whatever jaw the expression has left.
+    `keeps` is the share of the expression that an override leaves in a channel. Where the mouth closes, channels with
+    `parts` 1 give way, and mouthClose covers whatever the jaw is open then.
     """
-    closed = min(mouth[_MOUTH_CLOSE] / CLOSED_JAW, 1.0) * weight
-    jaw, close = pose[_JAW_OPEN], pose[_MOUTH_CLOSE]
+    closed = min(mouth[_MOUTH_CLOSE] / CLOSED_JAW, 1.0)
+    jaw, close = float(pose[_JAW_OPEN]), float(pose[_MOUTH_CLOSE])
     for c in range(_SHAPES):
-        kept = pose[c] * (1.0 - weight * (1.0 - keeps[c])) * (1.0 - closed * parts[c])
-        pose[c] = kept + weight * mouth[c] * (1.0 - kept)
-    kept = jaw * (1.0 - weight * (1.0 - keeps[_JAW_OPEN]))
-    open_jaw = kept + weight * mouth[_JAW_OPEN] * (1.0 - kept)
-    pose[_JAW_OPEN] = open_jaw
-    pose[_MOUTH_CLOSE] = min(close * (1.0 - weight) * (1.0 - closed) + closed * open_jaw, open_jaw)
+        acted = float(pose[c])
+        below = acted * (1.0 - closed * parts[c] * shown(c, mix))
+        pose[c] = acted + weight * (meet(c, below, mouth[c], keeps[c], mix) - acted)
+    open_jaw = meet(_JAW_OPEN, jaw, mouth[_JAW_OPEN], keeps[_JAW_OPEN], mix)
+    covered = min(meet(_MOUTH_CLOSE, close, closed * open_jaw, keeps[_MOUTH_CLOSE], mix), open_jaw)
+    pose[_MOUTH_CLOSE] = min(close + weight * (covered - close), pose[_JAW_OPEN])
 
 
-@numba.njit(types.void(types.float64, _F8, _F8_2D, _F4_2D, _F4, _F4, types.float64, _OUT, _OUT))
-def talk_over(t, apexes, curves, poses, keeps, parts, weight, mouth, pose):  # type: ignore[no-untyped-def]
+@numba.njit(types.void(types.float64, _F8, _F8_2D, _F4_2D, _F4, _F4, _F4_2D, types.float64, _OUT, _OUT))
+def talk_over(t, apexes, curves, poses, keeps, parts, mix, weight, mouth, pose):  # type: ignore[no-untyped-def]
     """`talk` into `mouth`, then `lead` onto `pose`."""
     talk(t, apexes, curves, poses, mouth)
-    lead(mouth, keeps, parts, weight, pose)
+    lead(mouth, keeps, parts, mix, weight, pose)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kff_live.protocols.channels import CHANNELS, Pose, neutral
+from kff_live.protocols.layers import Mix, Regions
 from kff_live.protocols.talk.speech import Speech
 
 _KEPT = {
@@ -31,6 +32,7 @@ KEEPS: Pose = _by_channel(_KEPT, 1.0)
 """Share of the expression that shows in each channel while the mouth talks: float32[61]."""
 PARTS: Pose = _by_channel(dict.fromkeys(_PARTING, 1.0), 0.0)
 """1 for channels that give way where the lips close: float32[61]."""
+_LEADING = Regions().mix()
 
 
 class Talk:
@@ -46,16 +48,16 @@ class Talk:
         self._kernels = kernels
         self._mouth = neutral()
 
-    def apply(self, t: float, pose: npt.NDArray[np.float32], weight: float = 1.0) -> None:
+    def apply(self, t: float, pose: npt.NDArray[np.float32], weight: float = 1.0, mix: Mix = _LEADING) -> None:
         """Change the acted pose in place, as the mouth is `t` seconds into the speech.
 
         Any `t` will do: before the speech and after it the mouth is at rest, and what `KEEPS` leaves of the expression
-        shows. `weight` 0 to 1 fades the layer; the caller fades it smoothly, and with it position and velocity are
-        continuous. mouthClose never exceeds jawOpen if it did not before.
+        shows. `weight` 0 to 1 fades the layer, `mix` is how it meets the expression; the caller changes both smoothly,
+        and with them position and velocity are continuous. mouthClose never exceeds jawOpen if it did not before.
         """
         if weight <= 0.0:
             return
         speech = self.speech
         self._kernels.talk_over(
-            t, speech.apexes, speech.curves, speech.poses, KEEPS, PARTS, min(weight, 1.0), self._mouth, pose
+            t, speech.apexes, speech.curves, speech.poses, KEEPS, PARTS, mix, min(weight, 1.0), self._mouth, pose
         )

@@ -13,7 +13,7 @@ from kff_live.protocols.errors import UserError
 from kff_live.runtime.bench.report import Row, Tell, table, to_json
 from kff_live.runtime.config import Config
 
-PARTS = ("clock", "frame", "decode", "latency", "pops", "idle", "memory", "gpu")
+PARTS = ("clock", "frame", "decode", "latency", "pops", "idle", "burst", "memory", "gpu")
 _LEAST_SECONDS = 1.0
 
 
@@ -79,6 +79,10 @@ def _measure(part: str, options: argparse.Namespace, config: Config, tell: Tell)
         from kff_live.runtime.bench import idle
 
         return idle.idle(config, minutes=options.minutes, take=options.take, tell=tell)
+    if part == "burst":
+        from kff_live.runtime.bench import burst
+
+        return burst.burst(config, tell=tell)
     if part == "latency":
         from kff_live.runtime.bench import latency
 

@@ -11,6 +11,7 @@ from kff_live.runtime.bench.report import TEXTS, Row, Tell
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, Llama
 from kff_live.runtime.generator_wire import EngineSettings
+from kff_live.runtime.merging import prepared
 from kff_live.runtime.models import engine_settings
 
 _ROUNDS = 3
@@ -123,7 +124,7 @@ def decode(config: Config, *, tell: Tell) -> list[Row]:
     """
     if not isinstance(config.model, Llama):
         return [Row(part=_PART, what="tokens a second", note='not measured: model.engine is not "llama"')]
-    bench = _Bench(engine_settings(config.model))
+    bench = _Bench(prepared(engine_settings(config.model)))
     try:
         tell(f"decode: {_ROUNDS} x {len(TEXTS)} texts, each also through the bare loop")
         rows = _compare(bench)
@@ -194,7 +195,7 @@ def gpu(config: Config, *, tell: Tell) -> list[Row]:
     written = []
     for layers in (-1, 0):
         tell(f"gpu: {len(TEXTS)} texts with {'all' if layers else 'no'} layers on the GPU")
-        bench = _Bench(engine_settings(msgspec.structs.replace(model, gpu_layers=layers)))
+        bench = _Bench(prepared(engine_settings(msgspec.structs.replace(model, gpu_layers=layers))))
         bench.write(TEXTS[0])  # the first decode of each shape prepares the device
         written.append([bench.write(text) for text in TEXTS])
         bench.engine.free()

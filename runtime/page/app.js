@@ -21,6 +21,7 @@ const sentAt = new Map(); // id of a text of ours: when it was sent, ms
 let count = 0;
 let channels = [];
 let subject = null;
+let moods = {}; // of each subject, as the runtime says
 let newest = null; // the newest frame
 let arrivals = []; // times of the frames of the last seconds, ms
 let fpsAt = 0; // when the rate was shown, ms
@@ -73,6 +74,8 @@ function welcome(message) {
   the("subject-field").hidden = message.subjects.length < 2;
   if (!message.subjects.includes(subject)) [subject] = message.subjects;
   the("subject").value = subject;
+  the("mood").replaceChildren(...message.moods.map((name) => make("option", { value: name, textContent: name })));
+  showMood();
   curves.build(channels);
   board.build(channels);
   subscribe();
@@ -86,10 +89,17 @@ function model({ state }) {
   the("model").textContent = state;
 }
 
-function status({ late_ms, skipped, waiting }) {
+function status({ late_ms, skipped, waiting, mood }) {
   the("late").textContent = `${late_ms.toFixed(2)} ms`;
   the("skipped").textContent = skipped;
   the("waiting").textContent = waiting;
+  const changed = mood[subject] !== moods[subject];
+  moods = mood;
+  if (changed) showMood(); // else what was just chosen here would flicker
+}
+
+function showMood() {
+  the("mood").value = moods[subject] ?? "";
 }
 
 function keyframe(message) {
@@ -136,6 +146,7 @@ the("say").onsubmit = (event) => {
     background: the("background").value,
     emotion: the("emotion").value,
     intensity: Number(the("intensity").value),
+    speech: the("spoken").checked,
   };
   titles.set(id, text);
   if (!link.send({ type: "say", text, id, subject, mode: mode(), ...fields })) return;
@@ -143,8 +154,10 @@ the("say").onsubmit = (event) => {
   the("text").value = "";
 };
 the("stop").onclick = () => link.send({ type: "stop", subject });
+the("mood").onchange = ({ target }) => link.send({ type: "mood", subject, mood: target.value });
 the("subject").onchange = ({ target }) => {
   subject = target.value;
+  showMood();
   curves.frames = [];
   subscribe();
 };

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tomllib
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kff_live.protocols.channels import CHANNELS, COUNT, HIGH, INDEX, LOW, Pose, neutral, pose_from_names
+from kff_live.protocols.channels import CHANNELS, COUNT, GROUPS, HIGH, INDEX, LOW, Pose, neutral, pose_from_names
 from kff_live.protocols.idle import kernels as k
 from kff_live.protocols.idle.events import Habits, Schedule, draw, saccade_seconds
 from kff_live.protocols.idle.layer import BLEND_SECONDS, MAX_GAP, Idle
 from kff_live.protocols.idle.report import IdleReport, blinks, gaze, identical_share, report, saccades, slope, spectrum
 from kff_live.protocols.idle.settings import MOODS, IdleSettings
 from kff_live.protocols.keyframes import EYE_ANGLES, Keyframe, as_acted, derived_eye_angles
+from kff_live.protocols.layers import MODES, IdleRegions
 
 Poses = NDArray[np.float32]
 Acted = Callable[[float], Pose]
@@ -56,6 +57,14 @@ def play(
             one[:] = pose(max(n, 0) / rate) if callable(pose) else pose
         idle.apply(START + n / rate, one)
     return out
+
+
+def regions(**blends: Mapping[str, object]) -> IdleRegions:
+    return msgspec.convert(blends, IdleRegions)
+
+
+def every(**blend: object) -> IdleRegions:
+    return regions(**dict.fromkeys(GROUPS, blend))
 
 
 @pytest.fixture(scope="module")
@@ -335,12 +344,14 @@ def test_a_moods_face_steps_back_while_something_is_acted() -> None:
     assert play(happy, seconds=2, pose=acted(MouthFrownLeft=0.5))[-1, INDEX["MouthSmileRight"]] == 0
 
 
-def test_everything_stays_in_range_over_poses_at_their_limits() -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_everything_stays_in_range_over_poses_at_their_limits(mode: str) -> None:
     rng = np.random.default_rng(3)
     for seed in range(12):
         pose = rng.choice([0.0, 0.0, 1.0, 0.7], COUNT).astype(np.float32)
         pose[52:] = rng.choice([-1.0, 1.0, 0.0], 9)
-        poses = play(IdleSettings(seed=seed, mood="tense", head_yaw=5), seconds=5, pose=pose)
+        settings = IdleSettings(seed=seed, mood="tense", head_yaw=5, regions=every(mode=mode))
+        poses = play(settings, seconds=5, pose=pose)
         assert (poses >= LOW).all()
         assert (poses <= HIGH).all()
 
@@ -358,6 +369,82 @@ def test_no_channel_jumps() -> None:
     assert steps[GAZE].max() < 25 / rate  # a saccade of 20 degrees peaks at 0.35 x 1.9 / 0.065 s / 0.61
     others = [c for c in range(COUNT) if c not in fast]
     assert steps[others].max() < 4 / rate
+
+
+# --- regions ------------------------------------------------------------------------------------------------------
+
+FULL = {"lid_rest": 0.1, "gaze_down": 4.0, "head_pitch": -3.0, "brow_inner": 0.1, "smile": 0.1, "cheek": 0.1}
+LIVELY = IdleSettings(
+    blink_rate=60, breath_mouth=0.1, brow_asymmetry=0.3, mouth_asymmetry=0.2, mood="full", moods={"full": FULL}
+)
+"""Something in every region but the tongue."""
+
+
+def changed(**values: object) -> IdleSettings:
+    return msgspec.structs.replace(LIVELY, **values)
+
+
+@pytest.mark.parametrize("region", ["brows", "lids", "cheeks", "nose", "jaw", "mouth", "head"])
+def test_a_regions_weight_scales_that_region(region: str) -> None:
+    still = {"vor": 0.0}  # or the eyes would make up for less of the head
+    whole, half = (
+        play(changed(regions=regions(**{region: {"weight": weight}}), **still), seconds=10) for weight in (1.0, 0.5)
+    )
+    mine = list(GROUPS[region])
+    assert np.abs(whole[:, mine]).max() > 0.01
+    assert half[:, mine] == pytest.approx(0.5 * whole[:, mine], abs=1e-5)
+    others = [c for c in range(COUNT) if c not in mine]
+    assert np.array_equal(half[:, others], whole[:, others])
+
+
+def test_the_overall_weight_scales_every_region() -> None:
+    both, other = changed(weight=0.5, regions=every(weight=0.5)), changed(weight=0.25)
+    shapes = [c for c in range(52) if c not in GROUPS["gaze"]]
+    quarter = 0.25 * play(changed(regions=every()), seconds=10)[:, shapes]
+    assert play(other, seconds=10)[:, shapes] == pytest.approx(quarter, abs=1e-5)
+    free = [c for c in shapes if c not in GROUPS["lids"]]  # which follow half of the gaze besides
+    assert play(both, seconds=10)[:, free] == pytest.approx(play(other, seconds=10)[:, free], abs=1e-5)
+
+
+def test_eyes_make_up_for_the_head_and_lids_follow_the_eyes_as_far_as_they_are_shown() -> None:
+    headless = play(changed(regions=regions(head={"weight": 0.0})), seconds=10)
+    assert not headless[:, HEAD[:2]].any()
+    assert headless[:, GAZE] == pytest.approx(play(changed(vor=0.0), seconds=10)[:, GAZE], abs=1e-6)
+    sightless = play(changed(regions=regions(gaze={"weight": 0.0})), seconds=10)
+    assert not sightless[:, GAZE].any()
+    assert sightless[:, LIDS] == pytest.approx(play(changed(lid_follow=0.0), seconds=10)[:, LIDS], abs=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_its_rules_hold_in_every_mode(mode: str) -> None:
+    for pose in (WINK, acted(EyeBlinkLeft=1.0, EyeBlinkRight=1.0)):
+        assert (play(changed(regions=every(mode=mode)), seconds=20, pose=pose)[:, LIDS] == pose[LIDS]).all()
+    half = acted(EyeBlinkLeft=0.5, EyeBlinkRight=0.5)
+    assert play(changed(regions=every(mode=mode)), seconds=20, pose=half)[:, LIDS].min() == 0.5
+    pose = acted(EyeLookInLeft=0.5, EyeLookOutRight=0.5, EyeLookUpLeft=0.3, EyeLookUpRight=0.3)
+    assert play(changed(regions=every(mode=mode)), seconds=20, pose=pose)[:, GAZE] == pytest.approx(
+        np.broadcast_to(pose[GAZE], (20 * RATE, len(GAZE))), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_look_shapes_and_eye_angles_agree_in_every_mode(mode: str) -> None:
+    for pose in play(changed(regions=every(mode=mode)), seconds=10, pose=acted(EyeLookInLeft=0.08, JawOpen=0.1)):
+        assert pose[EYE_ANGLES] == pytest.approx(derived_eye_angles(pose), abs=2e-5)  # rolls stir by 1e-5
+
+
+def test_modes_meet_what_is_acted() -> None:
+    brow, outer = INDEX["BrowOuterUpRight"], acted(BrowOuterUpRight=0.1, HeadYaw=0.5)
+    own = play(LIVELY, seconds=10, pose=acted(HeadYaw=0.5))[:, brow]  # a mood's face steps back for either
+    assert own.min() < 0.1 < own.max()
+    added, greater, instead = (
+        play(changed(regions=every(mode=mode)), seconds=10, pose=outer)[:, [brow, HEAD[0]]] for mode in MODES
+    )
+    assert added[:, 0] == pytest.approx(0.1 + 0.9 * own, abs=1e-5)
+    assert greater[:, 0] == pytest.approx(np.maximum(own, 0.1), abs=1e-5)
+    assert instead[:, 0] == pytest.approx(own, abs=1e-5)
+    assert np.abs(added[:, 1] - 0.5).max() < 0.1
+    assert np.abs(instead[:, 1]).max() < 0.1
 
 
 # --- never the same frame twice -----------------------------------------------------------------------------------
@@ -507,7 +594,7 @@ def test_changes_while_changes_come_in_do_not_jump() -> None:
     others = [c for c in range(COUNT) if c not in (*GAZE, *LIDS)]  # which saccades move
     assert np.abs(np.diff(out[:, others], axis=0)).max() < 0.02
     assert out[:, LIDS].max() < 0.4  # no blink at a rate of 0, only lids that follow a sad or sleepy gaze
-    assert not out[570:].any()
+    assert not out[500 + 2 * RATE + 2 :].any()  # once the change on its way was done
 
 
 def test_the_first_second_fades_in() -> None:
@@ -648,8 +735,12 @@ def test_advancing_at_once_or_step_by_step_is_the_same() -> None:
 
 def test_every_kernel_is_compared_with_its_plain_self() -> None:
     compiled = {name for name, value in vars(k).items() if hasattr(value, "py_func")}
-    numbers, poses = {"glide", "below", "spline", "breath", "lid"}, {"add", "rotate", "turn", "looks"}
-    assert compiled == numbers | poses | {"leave_trace", "rest", "step_noise", "enliven"}
+    numbers, poses = {"glide", "below", "spline", "breath", "lid"}, {"add", "rotate", "turn", "looks", "lay", "lean"}
+    shared = {"meet", "shown"}  # compared in test_kernels
+    assert compiled == numbers | poses | shared | {"leave_trace", "rest", "step_noise", "enliven"}
+
+
+ANY_MIX = np.random.default_rng(5).dirichlet(np.ones(3), COUNT).T.astype(np.float32).copy()
 
 
 def pair() -> tuple[Pose, Pose]:
@@ -678,14 +769,16 @@ def test_changes_of_a_pose_equal_their_plain_selves() -> None:
         fast, plain = pair()
         trace_fast, trace_plain = pair()
         for pose, trace, plainly in ((fast, trace_fast, False), (plain, trace_plain, True)):
-            kernels = (k.add, k.rotate, k.turn, k.looks, k.leave_trace, k.rest)
-            add, rotate, turn, looks, leave_trace, rest = (f.py_func if plainly else f for f in kernels)
+            kernels = (k.add, k.rotate, k.turn, k.looks, k.lay, k.lean, k.leave_trace, k.rest)
+            add, rotate, turn, looks, lay, lean, leave_trace, rest = (f.py_func if plainly else f for f in kernels)
             add(3, x, pose)
             rotate(HEAD[1], x, pose)
             turn(2, 3, INDEX["LeftEyeYaw"], x, pose)
             pose[0] = looks(pose)
-            leave_trace(0.02, 0.5, numbers, trace, pose)
-            rest(0.8, 0.5, numbers, noise, 0.3, pose)
+            lay(5, abs(x) / 2, 0.3, 0.8, ANY_MIX, pose)
+            pose[HEAD[2]] += lean(HEAD[2], x, 0.3, ANY_MIX, pose)
+            leave_trace(0.02, 0.5, numbers, pose.copy(), trace, pose)
+            rest(0.5, numbers, noise, 0.3, pose)
         assert fast == pytest.approx(plain, abs=1e-6)
         assert trace_fast == pytest.approx(trace_plain, abs=1e-6)
 
@@ -711,7 +804,8 @@ def test_enliven_equals_its_plain_self(seed: int) -> None:
     for t in rng.uniform(0, 2, 10):
         fast, plain = pair()
         trace_fast, trace_plain = pair()
-        k.enliven(t, 0.02, 1.0, way.numbers, state, noise, trace_fast, fast)
-        k.enliven.py_func(t, 0.02, 1.0, way.numbers, state, noise, trace_plain, plain)
+        for mix in (way.mix, ANY_MIX):
+            k.enliven(t, 0.02, 1.0, way.numbers, state, noise, mix, trace_fast, neutral(), fast)
+            k.enliven.py_func(t, 0.02, 1.0, way.numbers, state, noise, mix, trace_plain, neutral(), plain)
         assert fast == pytest.approx(plain, abs=1e-6)
         assert trace_fast == pytest.approx(trace_plain, abs=1e-6)

@@ -10,6 +10,7 @@ from kff_live.protocols import kernels
 from kff_live.protocols.channels import COUNT, HIGH, INDEX, LOW, Pose, neutral, pose_to_names
 from kff_live.protocols.easing import EASINGS, ease
 from kff_live.protocols.keyframes import Keyframe, as_acted
+from kff_live.protocols.layers import MODES, Mix
 from kff_live.protocols.track import EMPTY, Timeline, Track
 
 OVERSHOOTING = ("backin", "backout", "back")
@@ -81,7 +82,8 @@ def cut(track: Track, at: float, displayed: Pose, velocity: Pose, *, length: flo
 
 def test_every_kernel_is_compared_with_its_plain_self() -> None:
     compiled = {name for name, value in vars(kernels).items() if hasattr(value, "py_func")}
-    assert compiled == {"ease", "sample", "decay", "act", "fit_cut", "finish", "follow", "fade", "overlay"}
+    motion = {"ease", "sample", "decay", "act", "fit_cut", "finish"}
+    assert compiled == motion | {"follow", "fade", "meet", "shown", "overlay"}
 
 
 @pytest.mark.parametrize("kind", range(len(EASINGS)))
@@ -319,11 +321,17 @@ def test_finished_pose_keeps_every_rule_whatever_comes_in(seed: int) -> None:
 # --- layers
 
 
+def one_mode(mode: str, weight: float = 1.0) -> Mix:
+    mix = np.zeros((len(MODES), COUNT), np.float32)
+    mix[MODES.index(mode)] = weight
+    return mix
+
+
 @pytest.mark.parametrize("seed", range(10))
-def test_follow_fade_and_overlay_equal_their_plain_selves(seed: int) -> None:
+def test_follow_fade_meet_and_overlay_equal_their_plain_selves(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    a, b, c, d, weight = (random_pose(rng) for _ in range(5))
-    mode = rng.integers(0, 3, COUNT).astype(np.int8)
+    a, b, c, d = (random_pose(rng) for _ in range(4))
+    mix = rng.dirichlet(np.ones(len(MODES)), COUNT).T.astype(np.float32).copy()
     share, left = (float(x) for x in rng.random(2))
     results = []
     for kernel in ("follow", "fade", "overlay"):
@@ -334,20 +342,54 @@ def test_follow_fade_and_overlay_equal_their_plain_selves(seed: int) -> None:
             elif kernel == "fade":
                 function(a, share, out)
             else:
-                function(a, b, np.abs(weight), mode, share, left, out)
+                function(a, b, mix, share, left, out)
             results.append(np.concatenate([first, out]))
     for compiled, plain in zip(results[::2], results[1::2], strict=True):
         assert compiled == pytest.approx(plain, abs=1e-6)
+    for i in range(COUNT):
+        assert kernels.meet(i, a[i], b[i], share, mix) == pytest.approx(
+            kernels.meet.py_func(i, a[i], b[i], share, mix), abs=1e-6
+        )
+        assert kernels.shown(i, mix) == pytest.approx(kernels.shown.py_func(i, mix)) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "channel", "below", "own", "keeps", "met"),
+    [
+        ("add", "JawOpen", 0.0, 0.4, 0.0, 0.4),
+        ("add", "JawOpen", 0.5, 0.4, 0.0, 0.7),  # 0.4 of what 0.5 has left
+        ("add", "JawOpen", 1.0, 0.4, 0.0, 1.0),
+        ("add", "HeadYaw", 0.5, -0.4, 0.0, 0.1),
+        ("max", "JawOpen", 0.5, 0.4, 0.0, 0.5),
+        ("max", "JawOpen", 0.3, 0.4, 0.0, 0.4),
+        ("max", "HeadYaw", -0.5, -0.4, 0.0, -0.5),
+        ("max", "HeadYaw", -0.5, 0.4, 0.0, -0.1),
+        ("override", "JawOpen", 0.5, 0.4, 0.0, 0.4),
+        ("override", "JawOpen", 0.5, 0.4, 0.5, 0.55),
+        ("override", "JawOpen", 0.5, 0.0, 1.0, 0.5),
+        ("override", "HeadYaw", 0.5, -0.4, 0.0, -0.4),
+        ("override", "HeadYaw", 0.5, -0.4, 0.5, -0.15),
+    ],
+)
+def test_meet(mode: str, channel: str, below: float, own: float, keeps: float, met: float) -> None:
+    for weight in (0.0, 0.25, 1.0):
+        found = kernels.meet(INDEX[channel], below, own, keeps, one_mode(mode, weight))
+        assert found == pytest.approx(below + weight * (met - below), abs=1e-7)
+
+
+def test_a_mix_between_two_modes_is_between_what_they_make() -> None:
+    mix = 0.25 * one_mode("max") + 0.75 * one_mode("override")
+    assert kernels.meet(JAW, 0.6, 0.2, 0.0, mix) == pytest.approx(0.25 * 0.6 + 0.75 * 0.2)
 
 
 def test_overlay_of_opposite_rotations_does_not_jump() -> None:
-    mode, one = np.ones(COUNT, np.int8), np.ones(COUNT, np.float32)
+    greater = one_mode("max")
     yaw, out = INDEX["HeadYaw"], neutral()
     shown = []
     for value in np.linspace(-0.4, 0.4, 801):
         acted, live = neutral(), neutral()
         acted[yaw], live[yaw] = value, 0.2
-        kernels.overlay(acted, live, one, mode, 1.0, 1.0, out)
+        kernels.overlay(acted, live, greater, 1.0, 1.0, out)
         shown.append(float(out[yaw]))
     assert np.abs(np.diff(shown)).max() <= 0.0011
     assert shown[0] == pytest.approx(-0.2)

@@ -3,11 +3,13 @@
 import random
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kff_live.protocols.channels import COUNT, INDEX, SHAPES, Pose, neutral
+from kff_live.protocols.channels import COUNT, GROUPS, INDEX, SHAPES, Pose, neutral
+from kff_live.protocols.layers import MODES, Blend, Regions
 from kff_live.protocols.talk import kernels
 from kff_live.protocols.talk import speech as speech_module
 from kff_live.protocols.talk.layer import KEEPS, PARTS, Talk
@@ -49,7 +51,8 @@ def openness(pose: Pose) -> float:
 
 def test_every_kernel_is_compared_with_its_plain_self() -> None:
     compiled = {name for name, value in vars(kernels).items() if hasattr(value, "py_func")}
-    assert compiled == {"smooth", "bump", "talk", "lead", "talk_over"}
+    shared = {"meet", "shown"}  # compared in test_kernels
+    assert compiled == shared | {"smooth", "bump", "talk", "lead", "talk_over"}
 
 
 def test_the_window_is_the_one_the_arrays_are_made_for() -> None:
@@ -80,12 +83,13 @@ def test_lead_and_talk_over_equal_their_plain_selves(seed: int) -> None:
     pose, said = (rng.uniform(0, 1, COUNT).astype(np.float32) for _ in range(2))
     said[CLOSE] = rng.uniform(0, CLOSED_JAW)
     weight = float(rng.uniform(0, 1))
+    mix = rng.dirichlet(np.ones(3), COUNT).T.astype(np.float32).copy()
     fast, plain = pose.copy(), pose.copy()
-    kernels.lead(said, KEEPS, PARTS, weight, fast)
-    kernels.lead.py_func(said, KEEPS, PARTS, weight, plain)
+    kernels.lead(said, KEEPS, PARTS, mix, weight, fast)
+    kernels.lead.py_func(said, KEEPS, PARTS, mix, weight, plain)
     assert fast == pytest.approx(plain, abs=1e-6)
     fast, plain = pose.copy(), pose.copy()
-    arguments = (0.1, spoken.apexes, spoken.curves, spoken.poses, KEEPS, PARTS, weight)
+    arguments = (0.1, spoken.apexes, spoken.curves, spoken.poses, KEEPS, PARTS, mix, weight)
     kernels.talk_over(*arguments, neutral(), fast)
     kernels.talk_over.py_func(*arguments, neutral(), plain)
     assert fast == pytest.approx(plain, abs=1e-6)
@@ -248,10 +252,14 @@ def expression(**levels: float) -> Pose:
     return pose
 
 
-def apply(speech: Speech, t: float, acted: Pose, weight: float = 1.0) -> Pose:
+def apply(speech: Speech, t: float, acted: Pose, weight: float = 1.0, regions: Regions | None = None) -> Pose:
     pose = acted.copy()
-    Talk(speech, kernels).apply(t, pose, weight)
+    Talk(speech, kernels).apply(t, pose, weight, (regions or Regions()).mix())
     return pose
+
+
+def every(mode: str) -> Regions:
+    return msgspec.convert({group: {"mode": mode} for group in GROUPS}, Regions)
 
 
 def test_the_expression_shows_through() -> None:
@@ -275,24 +283,52 @@ def test_weight_0_changes_nothing_and_weights_between_blend() -> None:
     assert np.array_equal(apply(speech, t, acted, 2.0), steps[-1])
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seed", range(20))
-def test_lips_close_over_any_expression_and_every_rule_holds(seed: int) -> None:
+def test_lips_close_over_any_expression_and_every_rule_holds(seed: int, mode: str) -> None:
     rng = np.random.default_rng(seed)
     speech = speech_from_text("Bob may map an amber problem, maybe.", rate=float(rng.uniform(80, 400)))
     acted = neutral()
     acted[:SHAPES] = rng.uniform(0, 1, SHAPES)
     acted[CLOSE] = min(acted[CLOSE], acted[JAW])
     for t in np.linspace(-0.3, speech.duration + 0.3, 100):
-        pose = apply(speech, float(t), acted, float(rng.uniform(0, 1)))
+        pose = apply(speech, float(t), acted, float(rng.uniform(0, 1)), every(mode))
         assert pose[CLOSE] <= pose[JAW]
         assert np.all(pose[:SHAPES] >= 0.0)
         assert np.all(pose[:SHAPES] <= 1.0)
     for sound in speech.sounds:
         if sound.viseme == "pp":
-            pose = apply(speech, sound.apex, acted)
+            pose = apply(speech, sound.apex, acted, regions=every(mode))
             assert openness(pose) <= 2e-3
             assert pose[INDEX["MouthLowerDownLeft"]] <= 2e-3
             assert pose[INDEX["TongueOut"]] <= 2e-3
+
+
+def test_a_region_without_weight_is_left_to_the_expression_and_lips_still_close() -> None:
+    speech = speech_from_text("Bob may map an amber problem, maybe.")
+    acted = expression(JawOpen=0.3, MouthSmileLeft=0.8, MouthPucker=0.2, TongueOut=0.4, BrowInnerUp=0.5)
+    for sound in speech.sounds:
+        jaw = apply(speech, sound.apex, acted, regions=Regions(jaw=Blend(weight=0.0)))
+        assert jaw[JAW] == acted[JAW]
+        if sound.viseme == "pp":
+            assert openness(jaw) <= 2e-3
+        tongue = apply(speech, sound.apex, acted, regions=Regions(tongue=Blend(weight=0.0)))
+        assert tongue[INDEX["TongueOut"]] == acted[INDEX["TongueOut"]]
+        mouth_ = apply(speech, sound.apex, acted, regions=Regions(mouth=Blend(weight=0.0)))
+        assert np.array_equal(mouth_[list(GROUPS["mouth"])], acted[list(GROUPS["mouth"])])
+
+
+def test_modes_meet_the_expression() -> None:
+    speech = speech_from_text("what a beautiful morning")
+    acted = expression(MouthSmileLeft=0.8, JawOpen=0.2, BrowInnerUp=0.5, HeadYaw=-0.4)
+    for t in np.linspace(0, speech.duration, 50):
+        said = mouth(speech, float(t))
+        added, greater = (apply(speech, float(t), acted, regions=every(mode)) for mode in ("add", "max"))
+        for c in (SMILE, JAW):
+            assert added[c] == pytest.approx(acted[c] + said[c] * (1 - acted[c]), abs=1e-6)
+            assert greater[c] == pytest.approx(max(acted[c], said[c]), abs=1e-6)
+        for pose in (added, greater):
+            assert pose[[INDEX["BrowInnerUp"], INDEX["HeadYaw"]]] == pytest.approx([0.5, -0.4])
 
 
 def test_before_and_after_the_speech_what_is_kept_of_the_expression_shows() -> None:

@@ -174,3 +174,89 @@ def test_arrays_have_the_types_that_the_kernels_are_compiled_for() -> None:
             np.float64, np.float64, np.int8, np.float32,
         ]  # fmt: skip
         assert track.poses.shape == (len(track), COUNT)
+
+
+# --- moving keys in time ------------------------------------------------------------------------------------------
+
+
+def four_keys() -> Timeline:
+    """Arrivals at 1, 3, 5 and 7, each after a way of 1 and before a hold of 1."""
+    timeline = Timeline()
+    for level in (0.2, 0.4, 0.6, 0.8):
+        timeline.append(jaw(level, hold=1.0))
+    return timeline
+
+
+def placed(timeline: Timeline) -> list[tuple[float, float, float]]:
+    """Begin, arrival and level of each key."""
+    track = timeline.track
+    levels = [round(float(pose[JAW]), 6) for pose in track.poses]
+    return list(zip(track.begins.tolist(), (track.begins + track.ways).tolist(), levels, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("now", "by", "left", "expected", "end"),
+    [
+        # before the first key: all of them
+        (-1.0, 0.5, 0, [(0.5, 1.5, 0.2), (2.5, 3.5, 0.4), (4.5, 5.5, 0.6), (6.5, 7.5, 0.8)], 8.5),
+        (-1.0, -0.5, 0, [(-0.5, 0.5, 0.2), (1.5, 2.5, 0.4), (3.5, 4.5, 0.6), (5.5, 6.5, 0.8)], 7.5),
+        # on the way: it arrives later or earlier, from now on
+        (2.5, 0.25, 1, [(2.5, 3.25, 0.4), (4.25, 5.25, 0.6), (6.25, 7.25, 0.8)], 8.25),
+        (2.5, -0.25, 1, [(2.5, 2.75, 0.4), (3.75, 4.75, 0.6), (5.75, 6.75, 0.8)], 7.75),
+        # not in more than twice its way, nor in less than half of what is left of it
+        (2.5, 9.0, 1, [(2.5, 4.5, 0.4), (13.0, 14.0, 0.6), (15.0, 16.0, 0.8)], 17.0),
+        (2.5, -1.0, 1, [(2.5, 2.75, 0.4), (3.0, 4.0, 0.6), (5.0, 6.0, 0.8)], 7.0),
+        # on hold: what is reached stays reached
+        (3.5, 0.25, 2, [(4.25, 5.25, 0.6), (6.25, 7.25, 0.8)], 8.25),
+        (3.5, -0.75, 2, [(3.5, 4.25, 0.6), (5.25, 6.25, 0.8)], 7.25),
+        (3.5, 4.0, 2, [(8.0, 9.0, 0.6), (10.0, 11.0, 0.8)], 12.0),
+        # the sound is far ahead: keys that it has passed are left out, never the last
+        (2.5, -3.5, 3, [(2.5, 3.5, 0.8)], 4.5),
+        (0.5, -100.0, 3, [(0.5, 1.0, 0.8)], 1.0),
+    ],
+)
+def test_keys_that_are_not_reached_are_moved(
+    now: float, by: float, left: int, expected: list[tuple[float, float, float]], end: float
+) -> None:
+    timeline = four_keys()
+    assert timeline.retime(by, now=now) == left
+    assert placed(timeline) == [pytest.approx(key) for key in expected]
+    assert timeline.end == pytest.approx(end)
+    timeline.append(jaw(1.0))
+    assert placed(timeline)[-1] == pytest.approx((end, end + 1.0, 1.0))
+
+
+@pytest.mark.parametrize(("by", "end"), [(1.5, 9.5), (-0.5, 7.5), (-3.0, 7.0)])
+def test_where_all_is_reached_only_the_last_hold_is_moved(by: float, end: float) -> None:
+    timeline = four_keys()
+    track = timeline.track
+    assert timeline.retime(by, now=7.25) == 0
+    assert timeline.track is track
+    assert timeline.end == end
+
+
+def test_an_empty_track_has_nothing_to_move() -> None:
+    timeline = Timeline()
+    assert timeline.retime(-1.0, now=5.0) == 0
+    assert (timeline.track, timeline.end) == (EMPTY, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_moved_track_keeps_the_laws_of_tracks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    timeline = Timeline()
+    for _ in range(rng.integers(1, 7)):
+        timeline.append(jaw(rng.random(), way=rng.uniform(0, 1), hold=rng.uniform(0, 1)), at=rng.uniform(0, 4))
+    now = 0.0
+    for _ in range(8):
+        count = len(timeline.track)
+        left = timeline.retime(rng.normal(), now=now)
+        track = timeline.track
+        assert len(track) == count - left > 0
+        assert (track.begins[1:] >= (track.begins + track.ways)[:-1] - 1e-12).all()
+        assert timeline.end >= track.begins[-1] + track.ways[-1] - 1e-12
+        assert (track.ways >= 0.0).all()
+        for array in (track.begins, track.ways, track.easings, track.poses):
+            assert not array.flags.writeable
+            assert array.flags.c_contiguous
+        now += rng.uniform(0, 0.5)

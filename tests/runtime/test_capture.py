@@ -3,6 +3,7 @@
 import asyncio
 import socket
 
+import msgspec
 import numpy as np
 import pytest
 from pylivelinkface import FaceBlendShape, PyLiveLinkFace
@@ -12,7 +13,7 @@ from kff_live.protocols.channels import INDEX, Pose, neutral
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.frames import FrameRate
 from kff_live.protocols.keyframes import Keyframe
-from kff_live.protocols.layers import Blend, Regions
+from kff_live.protocols.layers import LiveRegions
 from kff_live.protocols.track import Timeline
 from kff_live.runtime.capture import CaptureLayer, CaptureSource, Tracked
 from kff_live.runtime.clock import ManualClock
@@ -33,11 +34,10 @@ def pose(**values: float) -> Pose:
 class Rig:
     """A player with a live face that is set by hand, ticked at 60 Hz."""
 
-    def __init__(self, regions: Regions | None = None) -> None:
+    def __init__(self, regions: LiveRegions | None = None) -> None:
         self.clock = ManualClock(100.0)
         self.source = CaptureSource(Capture(enabled=True, fade=0.4, timeout=0.25), self.clock)
-        weight, mode = (regions or Regions()).arrays()
-        self.settings = Settings(weight=weight, mode=mode)
+        self.settings = Settings(live=(regions or LiveRegions()).mix())
         self.player = Player("Face", FrameRate(), settings=self.settings)
         self.player.use(kernels, live=CaptureLayer(self.source, kernels))
 
@@ -67,16 +67,16 @@ def test_without_a_live_face_the_acted_pose_is_untouched() -> None:
 
 @pytest.mark.parametrize(
     ("mode", "weight", "expected"),
-    [("add", 1.0, 0.7), ("add", 0.5, 0.45), ("max", 1.0, 0.5), ("override", 1.0, 0.5), ("override", 0.5, 0.35)],
+    [("add", 1.0, 0.6), ("add", 0.5, 0.4), ("max", 1.0, 0.5), ("override", 1.0, 0.5), ("override", 0.5, 0.35)],
 )
 def test_the_acted_mouth_is_laid_over_the_live_one(mode: str, weight: float, expected: float) -> None:
-    rig = Rig(Regions(mouth=Blend(mode=mode, weight=weight)))  # type: ignore[arg-type]
+    rig = Rig(msgspec.convert({"mouth": {"mode": mode, "weight": weight}}, LiveRegions))
     shown = rig.ticks(4.0, live=pose(MouthSmileLeft=0.2), acted=pose(MouthSmileLeft=0.5))[-1]
     assert shown[SMILE] == pytest.approx(expected, abs=1e-3)
 
 
 def test_an_override_without_anything_acted_leaves_the_live_face_alone() -> None:
-    rig = Rig(Regions(mouth=Blend(mode="override")))
+    rig = Rig(msgspec.convert({"mouth": {"mode": "override"}}, LiveRegions))
     assert rig.ticks(4.0, live=pose(MouthSmileLeft=0.4), acting=False)[-1, SMILE] == pytest.approx(0.4, abs=1e-3)
 
 

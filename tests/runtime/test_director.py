@@ -352,7 +352,7 @@ def test_keyframes_in_time_are_no_underrun() -> None:
 
 def test_a_queued_text_begins_after_the_last_hold_without_passing_through_neutral() -> None:
     async def scenario() -> None:
-        async with Stage() as stage:
+        async with Stage(rules=Rules(hold=0.0)) as stage:
             first = await stage.say("one")
             second = await stage.say("two")
             lowest = 1.0
@@ -400,6 +400,135 @@ def test_the_next_queued_text_is_written_while_the_current_one_plays() -> None:
             generator.give("one", "9+9 smile5\n")
             await stage.tick()
             assert generator.asked == ["one", "two"]
+
+    run(scenario)
+
+
+# --- the least time between two texts
+
+
+def test_a_queued_text_waits_until_the_one_before_was_shown_for_a_while() -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(hold=0.8)) as stage:
+            first = await stage.play(smile(0.5, way=0.2, hold=0.1))
+            second = await stage.play(smile(0.9, way=0.2))
+            await stage.advance(0.97)  # reached at 0.2, shown until 1.0
+            assert stage.smile() == pytest.approx(0.5)
+            assert (stage.final(first), stage.of(second)[-1]) == (None, "KeyframeEvent")
+            await stage.advance(0.06)
+            assert isinstance(stage.final(first), Done)
+            assert stage.of(second)[-1] == "Started"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("hold", "begins"), [(0.0, 0.3), (0.1, 0.3), (3.0, 3.2)])
+def test_the_least_time_counts_from_the_first_keyframes_arrival(hold: float, begins: float) -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(hold=hold)) as stage:
+            await stage.play(smile(0.5, way=0.2, hold=0.1))
+            second = await stage.play(smile(0.9, way=0.2))
+            await stage.advance(begins - 0.03)
+            assert stage.of(second)[-1] == "KeyframeEvent"
+            assert stage.smile() == pytest.approx(0.5)  # it is held meanwhile, however long
+            await stage.advance(0.06)
+            assert stage.of(second)[-1] == "Started"
+
+    run(scenario)
+
+
+def test_a_text_that_is_shown_for_longer_is_not_prolonged() -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(hold=0.8)) as stage:
+            await stage.play(smile(0.5, way=0.2, hold=0.5), smile(0.6, way=0.2, hold=0.2))
+            second = await stage.play(smile(0.9))
+            await stage.advance(1.07)
+            assert stage.of(second)[-1] == "KeyframeEvent"
+            await stage.advance(0.06)
+            assert stage.of(second)[-1] == "Started"
+
+    run(scenario)
+
+
+def test_a_text_that_comes_during_the_release_waits_as_well_and_one_after_it_does_not() -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(hold=0.8), release_seconds=0.4) as stage:
+            await stage.play(smile(0.5, way=0.1))
+            await stage.advance(0.2)
+            second = await stage.play(smile(0.9, way=0.1))
+            await stage.advance(0.67)
+            assert stage.of(second)[-1] == "KeyframeEvent"
+            await stage.advance(0.06)
+            assert stage.of(second)[-1] == "Started"
+            await stage.advance(2.0)
+            third = await stage.play(smile(0.9, way=0.1))
+            assert stage.of(third)[-1] == "Started"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("mode", ["interrupt", "replace"])
+def test_what_cuts_in_is_not_held_up_nor_what_follows_a_stop(mode: str) -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(hold=5.0)) as stage:
+            await stage.play(smile(0.5, way=0.1))
+            waiting = await stage.play(smile(0.3, way=0.1))
+            await stage.advance(0.3)
+            cutting = await stage.play(smile(0.9, way=0.1), mode=mode)
+            assert stage.of(cutting)[-1] == "Started"
+            await stage.advance(0.5)
+            if mode == "interrupt":
+                assert stage.of(waiting)[-1] == "KeyframeEvent"  # it is queued, so it waits
+            await stage.stop()
+            for seconds in (0.05, 0.3):
+                last = await stage.play(smile(0.7, way=0.1, hold=0.1))
+                assert stage.of(last)[-1] == "Started"
+                await stage.advance(seconds)
+                await stage.stop()
+            await stage.advance(10.0)
+            check_events(stage.events)
+
+    run(scenario)
+
+
+def test_the_least_time_can_be_changed_while_a_text_waits_for_it() -> None:
+    async def scenario() -> None:
+        async with Stage(rules=Rules(hold=10.0)) as stage:
+            await stage.play(smile(0.5, way=0.1))
+            second = await stage.play(smile(0.9, way=0.1))
+            await stage.advance(1.0)
+            assert stage.of(second)[-1] == "KeyframeEvent"
+            stage.director.use(
+                stage.player.plan.settings, rules=Rules(hold=0.0), release_seconds=0.6, speech_rate=175.0
+            )
+            await stage.advance(0.05)
+            assert stage.of(second)[-1] == "Started"
+
+    run(scenario)
+
+
+# --- the order
+
+
+def test_a_text_that_is_overtaken_before_its_first_keyframe_lets_the_model_go_and_is_written_later() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            slow = await stage.say("slow. And", id="slow", more=True)
+            assert generator.asked == ["slow."]
+            urgent = await stage.say("urgent", priority=7)
+            assert generator.cancelled == ["slow."]
+            assert generator.asked == ["slow.", "urgent"]
+            await stage.say(" on.", id="slow")
+            generator.give("urgent", "4+4 smile5\n", None)
+            await stage.tick()
+            assert generator.asked[2:] == ["slow."]
+            generator.give("slow.", "4 smile7\n", None)
+            generator.give("And on.", "4 smile9\n", None)
+            await stage.advance(5.0)
+            assert isinstance(stage.final(urgent), Done)
+            assert stage.final(slow) == Done("slow", "Face", 2, 0)
+            check_events(stage.events)
 
     run(scenario)
 
@@ -641,16 +770,18 @@ def test_an_id_in_use_is_refused_and_free_again_after_its_end() -> None:
 def test_a_full_queue_is_refused_and_replace_gets_through() -> None:
     async def scenario() -> None:
         async with Stage(OnCommand(), rules=Rules(limit=3)) as stage:
-            for i in range(3):
-                await stage.say(f"{i}")
+            names = [await stage.say(f"{i}") for i in range(3)]
             with pytest.raises(Refused) as caught:
-                await stage.say("too many", id="x")
+                await stage.say("too many", id="x", priority=4)
             assert caught.value.error.code == "queue-full"
             assert caught.value.error.id == "x"
             assert stage.director.waiting == 3
+            newer = await stage.say("newer")
+            assert stage.final(names[0]) is None  # it is being written
+            assert stage.final(names[1]) == Dropped(names[1], "Face", f"it gives way to {newer}, which is newer")
             urgent = await stage.say("urgent", priority=7)
+            assert isinstance(stage.final(names[2]), Dropped)
             assert stage.director.waiting == 3
-            assert [type(e) for e in stage.events if isinstance(e, Dropped)] == [Dropped]
             assert stage.final(urgent) is None
             await stage.say("new", mode="replace")
             assert stage.director.waiting == 1
@@ -870,6 +1001,223 @@ def test_the_face_follows_the_sound_and_stops_with_it() -> None:
     run(scenario)
 
 
+SENTENCES = "Here is the first sentence of them. " * 6 + "And here is the second one of them. " * 6
+
+
+async def speak(stage: Stage) -> str:
+    """Two segments of 10 s each, whose keyframes begin with their words."""
+    return await stage.say(SENTENCES, speech={"duration": 20.0})
+
+
+def arrivals(stage: Stage) -> list[float]:
+    """Clock times at which the keyframes of the plan are reached."""
+    plan = stage.player.plan
+    times: list[float] = (plan.start + plan.track.begins + plan.track.ways).tolist()
+    return times
+
+
+@pytest.mark.parametrize("late", [-0.2, -0.1, 0.1, 0.4, 3.0])
+def test_keyframes_follow_the_sound(late: float) -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n4 jaw5\n")) as stage:
+            name = await speak(stage)
+            before = arrivals(stage)
+            assert len(before) == 4
+            await stage.advance(before[0] - stage.clock.now() + 0.5)  # the first is held
+            position = stage.clock.now() - stage.player.plan.speech_start - late
+            assert stage.director.sync(Sync(id=name, position=position))
+            await stage.tick()
+            assert arrivals(stage) == pytest.approx([time + late for time in before[1:]])
+            assert stage.clock.now() - stage.player.plan.speech_start == pytest.approx(position)
+            assert stage.frame.key == 0
+            end = stage.player.plan.speech_start + 20.0
+            await stage.advance(end - stage.clock.now() - 0.1)
+            assert stage.frame.key == len(before) - 1
+            assert stage.final(name) is None
+            await stage.advance(1.5)
+            assert stage.final(name) == Done(name, "Face", len(before), 0)
+
+    run(scenario)
+
+
+def test_a_sound_that_drifts_a_little_moves_the_mouth_alone_until_it_adds_up() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n")) as stage:
+            name = await speak(stage)
+            before = arrivals(stage)
+            start = stage.player.plan.speech_start
+            for drift in (0.01, 0.02, 0.03):
+                await stage.advance(0.1)
+                stage.director.sync(Sync(id=name, position=stage.clock.now() - start - drift))
+                await stage.tick()
+                assert stage.player.plan.speech_start == pytest.approx(start + drift)
+                assert arrivals(stage) == before
+            stage.director.sync(Sync(id=name, position=stage.clock.now() - start - 0.05))
+            assert arrivals(stage)[-1] == pytest.approx(before[-1] + 0.05)
+
+    run(scenario)
+
+
+def test_syncs_all_the_time_make_no_jump_anywhere() -> None:
+    async def scenario(synced: bool) -> np.ndarray[Any, Any]:
+        r = random.Random(5)
+        shown = []
+        async with Stage(ScriptedGenerator(default="3+1 smile9\n3 smile1 jaw4\n2+1 brow6\n")) as stage:
+            name = await speak(stage)
+            start = stage.player.plan.speech_start
+            for tick in range(600):
+                await stage.advance(1 / 60)
+                shown.append(stage.frame.pose)
+                if synced and tick % 20 == 10:
+                    stage.director.sync(Sync(id=name, position=stage.clock.now() - start + r.gauss(0.0, 0.2)))
+        return np.array(shown, np.float64)
+
+    alone, followed = asyncio.run(scenario(False)), asyncio.run(scenario(True))
+    assert not np.array_equal(alone, followed)
+    speed, change = (np.abs(np.diff(followed, n, axis=0)).max() for n in (1, 2))
+    assert speed < 2.0 * np.abs(np.diff(alone, axis=0)).max()
+    assert change < 2.5 * np.abs(np.diff(alone, 2, axis=0)).max()
+
+
+def test_a_sound_that_jumps_ahead_leaves_out_the_keyframes_between() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n4 jaw5\n")) as stage:
+            name = await speak(stage)
+            await stage.advance(1.0)
+            jumps = stage.player.plan.jumps
+            stage.director.sync(Sync(id=name, position=10.5))
+            await stage.tick()
+            assert stage.player.plan.jumps == jumps + 1
+            assert stage.frame.key == 2  # the first segment is over
+            await stage.advance(9.4)
+            assert stage.final(name) is None
+            await stage.advance(2.0)
+            assert isinstance(stage.final(name), Done)
+
+    run(scenario)
+
+
+def test_a_position_past_the_end_ends_the_text() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n")) as stage:
+            name = await speak(stage)
+            await stage.advance(1.0)
+            stage.director.sync(Sync(id=name, position=25.0))
+            await stage.advance(3.0)
+            assert isinstance(stage.final(name), Done)
+
+    run(scenario)
+
+
+def test_a_sound_that_starts_over_acts_nothing_twice() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n")) as stage:
+            name = await speak(stage)
+            second = arrivals(stage)[1]
+            await stage.advance(4.0)
+            stage.director.sync(Sync(id=name, position=0.0))
+            await stage.tick()
+            assert arrivals(stage) == [pytest.approx(second + 4.0 - LEAD)]
+            assert stage.smile() == pytest.approx(0.5)
+            assert stage.frame.key == 0
+
+    run(scenario)
+
+
+def test_where_the_sound_is_cut_the_face_is_released_at_once() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator, release_seconds=0.6) as stage:
+            name = await stage.say("It is a fine day.", speech={"duration": 9.0})
+            generator.give("It is a fine day.", "4+4 smile5\n", None)
+            await stage.advance(3.0)
+            assert stage.smile() > 0.2
+            await stage.say("The model takes long over this one.")
+            stage.director.sync(Sync(id=name, playing=False))
+            await stage.tick()
+            assert stage.final(name) == Interrupted(name, "Face", "the sound was cut")
+            assert stage.player.plan.speech is None
+            await stage.advance(0.3)
+            assert 0.0 < stage.smile() < 0.3
+            await stage.advance(0.35)
+            assert stage.smile() == 0.0
+
+    run(scenario)
+
+
+def test_a_sound_that_is_cut_while_its_text_waits_drops_it() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            first = await stage.say("one", speech={"duration": 3.0})
+            name = await stage.say("two", speech={"duration": 3.0})
+            assert stage.director.sync(Sync(id=name, playing=False))
+            assert stage.final(name) == Dropped(name, "Face", "the sound was cut")
+            await stage.advance(3.0 + LEAD + 0.1)
+            assert stage.director.sync(Sync(id=first, playing=False))  # it is on its way to neutral
+            await stage.advance(1.0)
+            assert isinstance(stage.final(first), Done)
+
+    run(scenario)
+
+
+def test_where_the_sound_of_a_waiting_text_is_is_kept_until_it_starts() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n4 jaw5\n")) as stage:
+            await stage.play(smile(0.3, hold=5.0))
+            name = await speak(stage)
+            assert stage.director.sync(Sync(id=name, position=5.5))
+            assert stage.player.plan.speech is None
+            await stage.advance(5.5)
+            started = next(e for e in stage.events if isinstance(e, Started) and e.id == name)
+            assert started.sound == pytest.approx(-10.9, abs=0.06)
+            assert stage.clock.now() - stage.player.plan.speech_start == pytest.approx(11.0)
+            assert stage.frame.key == 2  # the first segment is over
+            await stage.advance(8.9)
+            assert stage.final(name) is None
+            await stage.advance(1.5)
+            assert isinstance(stage.final(name), Done)
+
+    run(scenario)
+
+
+def test_a_sound_that_is_to_come_later_is_waited_for() -> None:
+    async def scenario() -> None:
+        async with Stage(ScriptedGenerator(default="4+4 smile5\n")) as stage:
+            await stage.play(smile(0.3, hold=1.0))
+            name = await speak(stage)
+            stage.director.sync(Sync(id=name, position=-5.0))
+            await stage.advance(2.0)
+            started = next(e for e in stage.events if isinstance(e, Started) and e.id == name)
+            assert started.sound == pytest.approx(3.6, abs=0.06)
+            assert min(arrivals(stage)) > stage.clock.now() + 3.0
+
+    run(scenario)
+
+
+def test_a_text_whose_sound_is_over_before_its_turn_is_dropped() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            await stage.play(smile(0.3, hold=5.0))
+            name = await stage.say("It is a fine day.", speech={"duration": 2.0})
+            last = await stage.say("And then?")
+            stage.director.sync(Sync(id=name, position=0.5))
+            await stage.advance(6.0)
+            assert stage.final(name) == Dropped(name, "Face", "its sound was over before its turn came")
+            assert stage.of(last)[-1] == "Started"
+
+    run(scenario)
+
+
+def test_a_text_that_is_not_spoken_has_no_sound() -> None:
+    async def scenario() -> None:
+        async with Stage() as stage:
+            name = await stage.say("It is a fine day.")
+            assert not stage.director.sync(Sync(id=name, position=0.5))
+            assert stage.final(name) is None
+
+    run(scenario)
+
+
 def test_a_streamed_text_is_spoken_sentence_by_sentence() -> None:
     async def scenario() -> None:
         async with Stage(ScriptedGenerator(default="2+2 smile5\n")) as stage:
@@ -909,6 +1257,52 @@ def test_of_500_lines_in_a_second_each_gets_its_final_event_and_the_newest_is_ac
             started = [e.id for e in stage.events if isinstance(e, Started)]
             assert started.index(urgent) < started.index(names[-1])
             assert len(started) < 40
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("sources", [1, 500])
+def test_the_face_acts_on_the_newest_whether_one_source_is_loud_or_many_are(sources: int) -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            names = []
+            for i in range(500):
+                names.append(await stage.say(f"line {i}", source=f"viewer {i % sources}"))
+                await stage.advance(1 / 500)
+            assert stage.director.waiting <= 40
+            urgent = await stage.say("interactive", priority=7)
+            for text in ("interactive", *(f"line {i}" for i in range(500))):
+                generator.give(text, "4+4 smile5\n", None)
+            await stage.advance(120.0)
+            check_events(stage.events)
+            started = [e.id for e in stage.events if isinstance(e, Started)]
+            assert isinstance(stage.final(urgent), Done)
+            assert started[-1] == names[-1]
+            assert len(started) < 40
+            late = [e for e in stage.events if isinstance(e, Dropped)]
+            assert all(e.reason.startswith("it gives way to ") for e in late)
+            assert len(late) + len(started) == 501
+
+    run(scenario)
+
+
+def test_a_burst_that_goes_on_does_not_keep_the_model_from_writing() -> None:
+    async def scenario() -> None:
+        generator = OnCommand()
+        async with Stage(generator) as stage:
+            for i in range(1200):  # for a minute, twenty texts a second; the model takes 0.4 s to its first keyframe
+                await stage.say(f"line {i}", source=f"viewer {i}")
+                await stage.advance(0.05)
+                if i >= 8:
+                    generator.give(f"line {i - 8}", "4+4 smile5\n", None)
+            started = [e.id for e in stage.events if isinstance(e, Started)]
+            assert len(started) > 30
+            accepted = {e.id: i for i, e in enumerate(e for e in stage.events if isinstance(e, Accepted))}
+            for i, event in enumerate(stage.events):
+                if isinstance(event, Started) and accepted[event.id] > 40:
+                    newest = max(accepted[e.id] for e in stage.events[:i] if isinstance(e, Accepted))
+                    assert newest - accepted[event.id] < 60  # no older than three seconds
 
     run(scenario)
 

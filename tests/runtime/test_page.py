@@ -53,12 +53,12 @@ CHROMIUM = [
 
 
 @contextlib.contextmanager
-def running(port: int, folder: Path, *, token: str = "") -> Iterator[str]:
-    """A runtime on a port; yields the page's address once all is loaded."""
+def running(port: int, folder: Path, *, token: str = "", idle: bool = False, extra: str = "") -> Iterator[str]:
+    """A runtime on a port, without idle life unless asked for; yields the page's address once all is loaded."""
     config = folder / "config.toml"
     config.write_text(
         f"sinks = []\n[websocket]\nport = {port}\ntoken = '{token}'\n"
-        "[osc_in]\nenabled = false\n[idle]\nenabled = false\n"
+        f"[osc_in]\nenabled = false\n[idle]\nenabled = {str(idle).lower()}\n{extra}"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", RUNTIME, str(config), SENTENCE, ANSWER],
@@ -166,7 +166,7 @@ class Frames:
 
     def __enter__(self) -> "Frames":
         self._connection = self._opening.__enter__()
-        self.send({"type": "subscribe", "frames": True})
+        self.send({"type": "subscribe", "frames": True, "events": "all"})
         return self
 
     def __exit__(self, *details: Any) -> None:
@@ -175,13 +175,17 @@ class Frames:
     def send(self, message: dict[str, Any]) -> None:
         self._connection.send(json.dumps(message))
 
+    def wait(self, kind: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The next message of a kind for which a condition holds."""
+        for _ in range(int(60 * DEADLINE)):
+            message: dict[str, Any] = json.loads(self._connection.recv(timeout=DEADLINE))
+            if message["type"] == kind and condition(message):
+                return message
+        raise AssertionError(f"no such {kind}")
+
     def until(self, channel: str, low: float, high: float) -> None:
         """Wait until a channel's value lies in a range."""
-        for _ in range(int(60 * DEADLINE)):
-            message = json.loads(self._connection.recv(timeout=DEADLINE))
-            if message["type"] == "frame" and low <= message["values"][INDEX[channel]] <= high:
-                return
-        raise AssertionError(f"{channel} never came into {low} to {high}")
+        self.wait("frame", lambda frame: low <= frame["values"][INDEX[channel]] <= high)
 
 
 def shown(page: "Page") -> NDArray[np.int16]:
@@ -363,6 +367,44 @@ def test_modes_are_sent(page: "Page") -> None:
     expect(page.locator("#utterances option")).to_have_count(2)
 
 
+def test_a_spoken_text_moves_the_mouth(page: "Page") -> None:
+    with Frames(page.url.rstrip("/")) as frames:
+        page.locator("#text").fill(SENTENCE)
+        page.locator("#text").press("Enter")
+        assert "sound" not in frames.wait("started", lambda _: True)
+        page.get_by_label("spoken").check()
+        page.get_by_label("replace").check()
+        page.locator("#text").fill(SENTENCE)
+        page.locator("#text").press("Enter")
+        assert frames.wait("started", lambda _: True)["sound"] > 0
+        frames.until("MouthClose", 0.02, 1.0)  # the b of "job", which no keyframe closes the lips for
+
+
+def test_the_mood_of_the_chosen_subject_is_set_and_shown(browser: "Browser", free_port: int, tmp_path: Path) -> None:
+    subjects = '[[subjects]]\nname = "Anna"\n[[subjects]]\nname = "Bo"\n[idle.moods.shy]\nsmile = 0.3\n'
+    with running(free_port, tmp_path, idle=True, extra=subjects) as address, Frames(address) as frames:
+        page = browser.new_page()
+        page.set_default_timeout(1000 * DEADLINE)
+        page.goto(address)
+        ready(page)
+        mood = page.get_by_label("Mood")
+        expect(mood).to_have_value("calm")
+        assert mood.locator("option").all_text_contents() == ["calm", "happy", "sad", "tense", "sleepy", "shy"]
+        page.get_by_label("Subject").select_option("Bo")
+        mood.select_option("shy")
+        frames.wait("status", lambda status: status["mood"] == {"Anna": "calm", "Bo": "shy"})
+        smile = INDEX["MouthSmileLeft"]
+        frames.wait("frame", lambda frame: frame["subject"] == "Bo" and frame["values"][smile] > 0.25)
+        page.get_by_label("Subject").select_option("Anna")
+        expect(mood).to_have_value("calm")
+        mood.focus()
+        page.keyboard.press("ArrowDown")
+        frames.wait("status", lambda status: status["mood"] == {"Anna": "happy", "Bo": "shy"})
+        frames.send({"type": "mood", "mood": "sad"})
+        expect(mood).to_have_value("sad")
+        page.close()
+
+
 def test_what_others_send_is_shown_as_text(page: "Page") -> None:
     hostile = "<img src=x onerror=alert(1)>"
     with Frames(page.url.rstrip("/")) as frames:
@@ -429,7 +471,9 @@ def test_everything_can_be_reached_and_named_by_keyboard(page: "Page") -> None:
         ("theme", "text"),
         ("text", "stop"),
         ("stop", "mode"),
-        ("mode", "utterances"),
+        ("mode", "spoken"),
+        ("spoken", "mood"),
+        ("mood", "utterances"),
         ("utterances", "log"),
     ]:
         assert names.index(before) < names.index(after), names

@@ -184,6 +184,13 @@ def test_without_kernels_frames_are_neutral_and_the_motion_is_joined_when_they_c
     assert x[-1] == pytest.approx(0.8)
 
 
+def test_without_kernels_a_face_that_will_live_shows_no_frame_twice() -> None:
+    p = Player("Face", FrameRate(), alive=True)
+    shown = [p.frame(number / 60, number, 0.0).pose for number in (0, 1, 3, 5, 6, 8, 10)]  # some were skipped
+    assert not any(np.array_equal(a, b) for a, b in itertools.pairwise(shown))
+    assert np.abs(shown).max() <= 1e-5
+
+
 def test_without_kernels_offset_and_limits_hold_already() -> None:
     offset, high = neutral(), HIGH.copy()
     offset[JAW], offset[SMILE], high[SMILE] = 0.1, 0.9, 0.5
@@ -235,6 +242,44 @@ def test_time_that_goes_back_is_no_error() -> None:
     p.plan = Plan(track(key(jaw=0.5, way=0.4)), 10.0, 1)
     for t in (10.0, 10.4, 9.0, -1e6, 10.2, 1e9):
         assert np.isfinite(p.frame(t, 0, 0.0).pose).all()
+
+
+# --- keys that are moved in time
+
+
+@pytest.mark.parametrize("easing", ["cubic", "sine", "quadout"])
+@pytest.mark.parametrize("by", [-2.0, -0.3, -0.1, 0.1, 0.3, 2.0])
+@pytest.mark.parametrize("at", [0.05, 0.25, 0.45, 0.6, 0.9, 1.2])
+def test_position_and_velocity_go_on_where_keys_are_moved(at: float, by: float, easing: str) -> None:
+    timeline = Timeline()
+    for keyframe in (key(jaw=0.9, way=0.5, hold=0.2), key(yaw=0.5, smile=0.8, way=0.4), key(jaw=0.4, way=0.6)):
+        timeline.append(replace(keyframe, easing=easing))
+    before = Plan(timeline.track, 0.0, 1, "u")
+    left = timeline.retime(by, now=at)
+    after = replace(before, track=timeline.track, retimed=1, first=left)
+    p = player()
+    x = poses(p, 0.0, 5.0, plans=[(0.0, before), (at, after)]).astype(np.float64)
+    i = round(at / STEP)
+    assert np.allclose(x[i], poses(player(), 0.0, at, plans=[(0.0, before)])[-1], atol=1e-6)
+    velocity = np.diff(x, axis=0) / STEP
+    assert np.abs(velocity[i] - velocity[i - 1]).max() < 0.6
+    # Each key that is left is shown at its new time.
+    for begin, way, pose in zip(timeline.track.begins, timeline.track.ways, timeline.track.poses, strict=True):
+        assert x[round((begin + way) / STEP)] == pytest.approx(pose, abs=0.02)
+    assert p.frame(5.0, 0, 0.0).key == 2
+    assert p.first_moved == (1, 0.0)
+
+
+def test_the_key_before_a_moved_track_is_the_one_that_was_reached() -> None:
+    timeline = Timeline()
+    for level in (0.5, 0.7):
+        timeline.append(key(jaw=level, way=0.4, hold=0.4))
+    p = player()
+    poses(p, 0.0, 0.6, plans=[(0.0, Plan(timeline.track, 0.0, 1, "u"))])
+    left = timeline.retime(1.0, now=0.6)
+    p.plan = replace(p.plan, track=timeline.track, retimed=1, first=left)
+    assert [p.frame(t, 0, 0.0).key for t in (0.6, 1.7, 1.8, 9.0)] == [0, 0, 1, 1]
+    assert p.frame(1.79, 0, 0.0).pose[JAW] == pytest.approx(0.5)
 
 
 # --- the voice
@@ -299,3 +344,31 @@ def test_a_correction_of_the_sounds_position_is_followed_smoothly() -> None:
     right = spoken(reference, [(0.0, replace(early, speech_start=0.4))], 2.5)
     assert np.abs(x[100:] - right[100:]).max() < 0.05
     assert np.abs(np.diff(x, axis=0)).max() <= 2.0 * np.abs(np.diff(right, axis=0)).max()
+
+
+def voiced() -> Player:
+    made = Player("Face", FrameRate())
+    made.use(kernels, talk=talk_kernels)
+    return made
+
+
+def test_a_sound_that_jumps_is_taken_up_at_its_new_place_without_hurrying_there() -> None:
+    speech = speech_from_text("one two three four five six seven eight nine ten eleven twelve thirteen fourteen")
+    first = Plan(EMPTY, 0.0, 1, "u", True, speech=speech, speech_start=0.2)
+    later = replace(first, speech_start=-2.5, jumps=1)
+    x = spoken(voiced(), [(0.0, first), (1.0, later)], 2.5)
+    right = spoken(voiced(), [(0.0, later)], 2.5)
+    before = spoken(voiced(), [(0.0, first)], 2.5)
+    assert np.array_equal(x[:60], before[:60])
+    assert np.abs(x[75:] - right[75:]).max() < 0.01  # within a quarter of a second
+    usual = max(np.abs(np.diff(x_, axis=0)).max() for x_ in (right, before))
+    assert np.abs(np.diff(x, axis=0)).max() <= 1.5 * usual
+    hurried = spoken(voiced(), [(0.0, first), (1.0, replace(later, jumps=0))], 2.5)
+    assert np.abs(np.diff(x[:, JAW], 2)).max() < np.abs(np.diff(hurried[:, JAW], 2)).max()
+
+
+def test_keys_that_are_moved_leave_the_mouth_alone() -> None:
+    speech = speech_from_text("Mama and papa bought a big banana boat.")
+    talking = Plan(EMPTY, 0.0, 1, "u", True, speech=speech, speech_start=0.2)
+    moved = spoken(voiced(), [(0.0, talking), (1.0, replace(talking, retimed=1))], 2.0)
+    assert np.array_equal(moved, spoken(voiced(), [(0.0, talking)], 2.0))

@@ -1,11 +1,14 @@
 """Hot reload: what is applied while running, what needs a restart, and that a bad edit changes nothing."""
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
 
 from kff_live.protocols.errors import UserError
+from kff_live.protocols.messages import Event, Mood, Refused, Say, Started
+from kff_live.runtime.app import App
 from kff_live.runtime.clock import ManualClock
 from kff_live.runtime.config import Config, LiveLink, decode
 from kff_live.runtime.reload import Reloader, applicable, needs_restart
@@ -83,6 +86,81 @@ def test_a_file_that_vanishes_or_stays_is_left_alone(tmp_path: Path, caplog: pyt
     watched.reloader.look()
     assert caplog.records == []
     assert watched.config.queue.limit == 9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[talk]\nrate = 90",
+        "[talk.regions]\njaw = { weight = 0.5 }",
+        "[idle]\nenabled = false",
+        "[idle.regions]\nhead = { weight = 0.0 }",
+        "[capture]\nfade = 2.0\ntimeout = 3.0\nsmooth = 0.1",
+        '[capture.regions]\nmouth = { mode = "override" }',
+    ],
+)
+def test_layers_are_applied_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str) -> None:
+    watched = Watched(tmp_path / "config.toml", "")
+    watched.edit(text)
+    assert watched.config == decode(text) != Config()
+    assert caplog.messages == ["settings read again"]
+
+
+def test_the_running_app_takes_over_what_can_be_applied(free_port: int) -> None:
+    base = f"sinks = []\n[model]\nengine = 'none'\n[websocket]\nport = {free_port}\n[osc_in]\nenabled = false\n"
+    before = decode(f"{base}[capture]\nenabled = true\n")
+    after = decode(
+        f"{base}[capture]\nenabled = true\nport = 9999\nfade = 2.0\n[capture.regions]\nbrows = {{ weight = 0.25 }}\n"
+        "[talk]\nrate = 50\n[talk.regions]\njaw = { weight = 0.5 }\n"
+    )
+
+    async def seconds_spoken(app: App) -> float:
+        started = asyncio.Event()
+
+        def tell(event: Event) -> None:
+            if isinstance(event, Started):
+                started.set()
+
+        director = app.desk.directors["Face"]
+        task = asyncio.create_task(director.run())
+        director.say(Say(text="one two three four five six", speech=True), tell)
+        async with asyncio.timeout(30):
+            await started.wait()
+        speech = app.players["Face"].plan.speech
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert speech is not None
+        return speech.duration
+
+    async def scenario() -> None:
+        app = App(before, "test")
+        usual = await seconds_spoken(app)
+        app.apply(applicable(before, after))
+        assert app.capture is not None
+        assert (app.capture.settings.fade, app.capture.settings.port) == (2.0, before.capture.port)
+        plan = app.players["Face"].plan
+        assert (plan.settings.talk == after.talk.regions.mix()).all()
+        assert (plan.settings.live == after.capture.regions.mix()).all()
+        assert await seconds_spoken(app) == pytest.approx(usual * 175 / 50, rel=0.05)
+
+    asyncio.run(scenario())
+
+
+def test_a_mood_set_by_message_holds_until_idle_settings_are_edited(free_port: int) -> None:
+    base = f"sinks = []\n[model]\nengine = 'none'\n[websocket]\nport = {free_port}\n[osc_in]\nenabled = false\n"
+    subjects = '[[subjects]]\nname = "Anna"\n[[subjects]]\nname = "Bo"\n'
+
+    async def scenario() -> None:
+        app = App(decode(base + subjects), "test")
+        app.desk.hand_in(Mood(mood="sad", subject="Bo"), lambda event: None, source="test")  # before all is compiled
+        with pytest.raises(Refused, match="mood: 'bored' is not one of calm"):
+            app.desk.hand_in(Mood(mood="bored"), lambda event: None, source="test")
+        app.apply(decode(f"{base}{subjects}[queue]\nlimit = 3\n"))
+        assert app.moods == {"Anna": "calm", "Bo": "sad"}
+        app.apply(decode(f'{base}{subjects}[idle]\nmood = "tense"\n'))
+        assert app.moods == {"Anna": "tense", "Bo": "tense"}
+
+    asyncio.run(scenario())
 
 
 def test_equal_settings_need_no_restart() -> None:
