@@ -5,7 +5,7 @@ import pytest
 
 from kff_live.protocols.channels import neutral
 from kff_live.protocols.errors import DecodeError, EncodeError
-from kff_live.protocols.frames import Frame, FrameRate, timecode
+from kff_live.protocols.frames import TIMECODE_RATE, Frame, FrameRate, parse_timecode, timecode
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,39 @@ def test_timecode_says_the_exact_time_to_a_thousandth_of_a_60th(rate: FrameRate)
         said = (int(hours) * 60 + int(minutes)) * 60 + int(seconds) + Fraction(frame) / 60
         exact = Fraction(number * rate.denominator, rate.numerator) % 86_400
         assert abs(said - exact) <= Fraction(1, 120_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "subframe"),
+    [
+        ("00:00:00:00.000", 0, 0.0),
+        ("13:13:04:31.652", ((13 * 60 + 13) * 60 + 4) * 60 + 31, 0.652),  # as in a take of the app
+        ("23:59:59:59.999", 24 * 3600 * 60 - 1, 0.999),
+        ("1:2:3:4", ((1 * 60 + 2) * 60 + 3) * 60 + 4, 0.0),
+        ("00:00:00:00.5", 0, 0.5),
+    ],
+)
+def test_a_timecode_is_read(text: str, number: int, subframe: float) -> None:
+    assert parse_timecode(text) == (number, subframe)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "12:00:00", "24:00:00:00", "00:60:00:00", "00:00:60:00", "00:00:00:60", "00:00:00:00,5", "-1:00:00:00",
+     "00:00:00:00.", " 00:00:00:00", "00:00:00:00.000 ", "00:00:00:0\u0660", "00:00:00;00", "a:b:c:d"],
+)  # fmt: skip
+def test_what_is_no_timecode_is_refused_by_value(text: str) -> None:
+    with pytest.raises(DecodeError, match="is not a timecode: expected "):
+        parse_timecode(text)
+
+
+def test_timecodes_that_are_written_are_read_back() -> None:
+    for number in range(0, 24 * 3600 * 60, 7_777):
+        assert parse_timecode(timecode(number, 0.125, TIMECODE_RATE)) == (number, 0.125)
+
+
+def test_a_frame_tells_its_time_in_seconds() -> None:
+    assert Frame("Face", 90, 0.5, FrameRate(30), neutral()).seconds == pytest.approx(3.0 + 0.5 / 30)
 
 
 def test_frame_at_rest_belongs_to_no_utterance() -> None:

@@ -21,6 +21,7 @@ from kff_live.protocols.messages import (
     Subscribe,
     Sync,
     decode,
+    decode_say,
     decode_text,
     encode,
 )
@@ -226,11 +227,14 @@ EVENTS: list[tuple[msgspec.Struct, dict[str, Any]]] = [
     (m.FrameMessage("Anna", 3600, 0.25, None, -1, [0.0, 0.5]),
      {"type": "frame", "subject": "Anna", "frame": 3600, "subframe": 0.25, "id": None, "key": -1,
       "values": [0.0, 0.5]}),
-    (m.Welcome(1, "0.1.0", ["Anna"], 60.0, "60", "loading", [m.Channel("JawOpen", "coefficient", 0.0, 1.0)]),
+    (m.Welcome(1, "0.1.0", ["Anna"], 60.0, "60", "loading", [m.Channel("JawOpen", "coefficient", 0.0, 1.0)],
+               ["calm"]),
      {"type": "welcome", "version": 1, "runtime": "0.1.0", "subjects": ["Anna"], "fps": 60.0, "rate": "60",
-      "model": "loading", "channels": [{"name": "JawOpen", "unit": "coefficient", "low": 0.0, "high": 1.0}]}),
-    (m.Status(fps=60.0, late_ms=0.5, latency_ms=None, skipped=2, waiting=1),
-     {"type": "status", "fps": 60.0, "late_ms": 0.5, "latency_ms": None, "skipped": 2, "waiting": 1}),
+      "model": "loading", "channels": [{"name": "JawOpen", "unit": "coefficient", "low": 0.0, "high": 1.0}],
+      "moods": ["calm"]}),
+    (m.Status(fps=60.0, late_ms=0.5, latency_ms=None, skipped=2, waiting=1, mood={"Anna": "sad"}),
+     {"type": "status", "fps": 60.0, "late_ms": 0.5, "latency_ms": None, "skipped": 2, "waiting": 1,
+      "mood": {"Anna": "sad"}}),
 ]  # fmt: skip
 
 
@@ -248,3 +252,27 @@ def test_every_answer_is_in_the_table() -> None:
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.tag
     }
     assert {type(event) for event, _ in EVENTS} == tagged - incoming
+
+
+def test_where_only_a_say_may_come_its_type_may_be_left_out() -> None:
+    assert decode_say("Hello") == decode_say(b'{"text": "Hello"}') == decode_say('{"type": "say", "text": "Hello"}')
+    assert decode_say("  [1]") == Say(text="  [1]")
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "field"),
+    [
+        ('{"type": "stop"}', "bad-message", "type"),
+        ('{"type": "keyframes", "keyframes": []}', "bad-message", "type"),
+        ("{", "bad-json", ""),
+        ("{}", "bad-message", "text"),
+        ('{"text": "a", "more": 1}', "bad-message", "more"),
+        ('{"text": "a", "intensity": 3}', "bad-field", "intensity"),
+        (b"\xff", "bad-field", "text"),
+        ("", "bad-field", "text"),
+    ],
+)
+def test_what_is_no_say_is_refused(data: str | bytes, code: str, field: str) -> None:
+    with pytest.raises(Refused) as caught:
+        decode_say(data)
+    assert (caught.value.error.code, caught.value.error.field) == (code, field)
