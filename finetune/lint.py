@@ -66,15 +66,18 @@ class Corpus:
     places: list[str]
     wrong: list[str]
 
+    def add(self, file: str, scripts: list[Script], wrong: list[str]) -> None:
+        """Take in what a file holds."""
+        self.scripts += scripts
+        self.places += [f"{file}:{script.id}" for script in scripts]
+        self.wrong += wrong
+
 
 def read_corpus(path: Path) -> Corpus:
     """All scripts below `path`; what cannot be read is in `wrong`."""
     corpus = Corpus([], [], [])
     for file in corpus_files(path):
-        scripts, wrong = read_scripts(file)
-        corpus.scripts += scripts
-        corpus.places += [f"{file.name}:{script.id}" for script in scripts]
-        corpus.wrong += wrong
+        corpus.add(file.name, *read_scripts(file))
     return corpus
 
 
@@ -93,17 +96,22 @@ def problems(corpus: Corpus, *, forbidden: list[str] | None = None, whole: bool 
     for i, j, share in similar(texts):
         yield f"{corpus.places[i]}: text: {share:.2f} alike with {corpus.places[j]}"
     yield from _repeated_grams(corpus, texts)
-    for i, j, share in similar([s.text for s in corpus.scripts], forbidden or []):
-        yield f"{corpus.places[i]}: text: {share:.2f} alike with forbidden text {j + 1}"
-    banned = {gram for text in forbidden or [] for gram in grams(text)}
-    for place, script in zip(corpus.places, corpus.scripts, strict=True):
-        shared = grams(script.text) & banned
-        if shared:
-            yield f"{place}: text: {' '.join(min(shared))!r} stands in a forbidden text"
+    yield from leaks(corpus, forbidden or [])
     if whole:
         poses = {keyframe.pose.tobytes() for script in corpus.scripts for keyframe in script.poses()}
         if len(poses) < MIN_POSES:
             yield f"corpus: {len(poses)} distinct poses, at least {MIN_POSES}"
+
+
+def leaks(corpus: Corpus, forbidden: list[str]) -> Iterator[str]:
+    """The scripts that are a forbidden text, are too much alike with one, or share GRAM tokens in a row with one."""
+    for i, j, share in similar([s.text for s in corpus.scripts], forbidden):
+        yield f"{corpus.places[i]}: text: {share:.2f} alike with forbidden text {j + 1}"
+    banned = {gram for text in forbidden for gram in grams(text)}
+    for place, script in zip(corpus.places, corpus.scripts, strict=True):
+        shared = grams(script.text) & banned
+        if shared:
+            yield f"{place}: text: {' '.join(min(shared))!r} stands in a forbidden text"
 
 
 def _whole_text(script: Script) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from kff_live.finetune import lint
 from kff_live.finetune.records import Record, records, split, write_records
 from kff_live.finetune.scripts import Script, write_scripts
-from kff_live.finetune.settings import SCRIPTS, Data
+from kff_live.finetune.settings import NONE, SCRIPTS, Data
+from kff_live.finetune.sources import read_keyframeface, read_takes
 from kff_live.finetune.variation import vary
 from kff_live.protocols.errors import UserError
 
@@ -37,15 +38,8 @@ def prepare(data: Data, out: Path, *, report: Callable[[str], None]) -> dict[str
     Raises:
         UserError: a script is wrong; every problem has been reported first.
     """
-    corpus = lint.read_corpus(Path(data.scripts) if data.scripts else SCRIPTS)
-    wrong = list(lint.problems(corpus, forbidden=forbidden_texts(data.forbidden), whole=not data.scripts))
-    for problem in wrong:
-        report(problem)
-    if wrong:
-        raise UserError(f"{len(wrong)} problems in the scripts; mend or remove them")
-    if not corpus.scripts:
-        raise UserError("data.scripts: there are no scripts")
-    training, validation, test = split(corpus.scripts, (data.validation, data.test), data.seed)
+    scripts = _checked(data, report)
+    training, validation, test = split(scripts, (data.validation, data.test), data.seed)
     if data.limit:
         training = sorted(training, key=lambda script: script.id)
         random.Random(data.seed).shuffle(training)
@@ -58,6 +52,31 @@ def prepare(data: Data, out: Path, *, report: Callable[[str], None]) -> dict[str
         counts[part] = len(made)
     write_scripts(out / "test_scripts.jsonl", test)
     return counts
+
+
+def _checked(data: Data, report: Callable[[str], None]) -> list[Script]:
+    """All scripts that the settings name, ours checked by every rule, other people's by those for any data."""
+    forbidden = forbidden_texts(data.forbidden)
+    authored = lint.Corpus([], [], [])
+    if data.scripts != NONE:
+        authored = lint.read_corpus(Path(data.scripts) if data.scripts else SCRIPTS)
+    wrong = list(lint.problems(authored, forbidden=forbidden, whole=not data.scripts))
+    others = lint.Corpus([], [], [])
+    for path in map(Path, data.keyframeface):
+        others.add(path.name, *read_keyframeface(path))
+    for path in map(Path, data.takes):
+        scripts, mistakes, notes = read_takes(path, error=data.take_error)
+        others.add(path.name, scripts, mistakes)
+        for note in notes:
+            report(note)
+    wrong += lint.leaks(others, forbidden)
+    for problem in (*others.wrong, *wrong):
+        report(problem)
+    if wrong or others.wrong:
+        raise UserError(f"{len(wrong) + len(others.wrong)} problems in the data; mend or remove them")
+    if not authored.scripts and not others.scripts:
+        raise UserError("data: there are no scripts")
+    return authored.scripts + others.scripts
 
 
 def _with_variations(script: Script, count: int, data: Data) -> list[Record]:

@@ -85,12 +85,14 @@ def write_records(path: Path, some: list[Record]) -> None:
     path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in some))
 
 
-def read_records(path: Path) -> list[Record]:
-    """The records of a file.
+def read_records(path: Path, *, optional: bool = False) -> list[Record]:
+    """The records of a file; none where an `optional` one is missing or empty.
 
     Raises:
         UserError: the file or a line cannot be read; the message names it.
     """
+    if optional and not path.is_file():
+        return []
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -101,6 +103,6 @@ def read_records(path: Path) -> list[Record]:
             found.append(msgspec.json.decode(line, type=Record))
         except msgspec.DecodeError as error:
             raise UserError(f"{path}:{number}: {error}") from None
-    if not found:
+    if not found and not optional:
         raise UserError(f"{path}: it holds no records")
     return found

@@ -42,7 +42,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
 
     tokenizer = load_tokenizer(settings.train.base)
     examples = [encode(tokenizer, record) for record in read_records(records / "train.jsonl")]
-    held_out = [encode(tokenizer, record) for record in _optional(records / "validation.jsonl")]
+    held_out = [encode(tokenizer, record) for record in read_records(records / "validation.jsonl", optional=True)]
     share = (accelerator.process_index, accelerator.num_processes)
     plan = list(batches(examples, settings.train, share))
 
@@ -183,10 +183,6 @@ def learning_rate(settings: Train, step: int, steps: int) -> float:
 
 def _pad(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
-
-
-def _optional(path: Path) -> list[Record]:
-    return read_records(path) if path.is_file() and path.stat().st_size else []
 
 
 def _save_state(out: Path, model: Any, optimizer: Any, step: int, settings: Settings) -> None:

@@ -42,9 +42,9 @@ _SIDES = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost"
           "leftward": "rightward", "rightward": "leftward"}  # fmt: skip
 _NOT_A_SIDE = re.compile(
     r"\b(?:all right|right (?:now|away|here|there|then|after|before|when|as|up|down|into|through|back|on|past|behind"
-    r"|answer|thing)|that's right|you(?:'re| are|r)? right|is right|was right|are right|(?:has|have|had|he|she|they|we|i|"
-    r"just|be|been|got|who|which|it|has just|what'?s|what is|is|was|nothing|anything|any|are|one|chair|had just) left|"
-    r"left (?:me|him|her|it|us|them|you|the|my|his|in|behind|alone|without|for|to|with|on|at|a|over)|"
+    r"|answer|thing)|that's right|you(?:'re| are|r)? right|is right|was right|are right|"
+    r"(?:has|have|had|he|she|they|we|i|just|be|been|got|who|which|it|what'?s|is|was|nothing|anything|any|are|one|chair"
+    r") left|left (?:me|him|her|it|us|them|you|the|my|his|in|behind|alone|without|for|to|with|on|at|a|over)|"
     r"bright|copyright|alright|righty?)\b",
     re.IGNORECASE,
 )

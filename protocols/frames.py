@@ -1,5 +1,6 @@
 """The Frame that goes on the wire, and the frame rate and timecode that date it."""
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -71,6 +72,17 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     utterance: str | None = None
     key: int = -1
 
+    @property
+    def seconds(self) -> float:
+        """The time at which the pose was taken, s."""
+        return (self.number + self.subframe) * self.rate.period
+
+
+TIMECODE_RATE = FrameRate(60)
+"""What a timecode counts, whatever the rate of the frames."""
+
+_TIMECODE = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})(?:\.([0-9]{1,6}))?")
+
 
 def timecode(number: int, subframe: float, rate: FrameRate) -> str:
     """`HH:MM:SS:FF.mmm` as the Live Link Face app writes it: FF in 60ths of a second whatever the rate.
@@ -83,3 +95,19 @@ def timecode(number: int, subframe: float, rate: FrameRate) -> str:
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours % 24:02d}:{minute:02d}:{second:02d}:{frame:02d}.{milli:03d}"
+
+
+def parse_timecode(text: str) -> tuple[int, float]:
+    """Frame number and sub-frame, at TIMECODE_RATE, of a timecode as `timecode` writes it.
+
+    Raises:
+        DecodeError: it is not one.
+    """
+    match = _TIMECODE.fullmatch(text)
+    if match is None:
+        raise DecodeError(f"{text[:40]!r} is not a timecode: expected HH:MM:SS:FF.mmm, with FF in 60ths of a second")
+    hour, minute, second, frame = map(int, match.groups()[:4])
+    if hour > 23 or max(minute, second, frame) > 59:
+        raise DecodeError(f"{text!r} is not a timecode: expected at most 23:59:59:59.999, with FF in 60ths of a second")
+    number = ((hour * 60 + minute) * 60 + second) * 60 + frame
+    return number, float(f"0.{match[5] or 0}")

@@ -172,7 +172,8 @@ def format_keyframes(keyframes: list[Keyframe]) -> str:
     return HEADER + "\n" + "".join(format_keyframe(k) for k in keyframes)
 
 
-_ORDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+ORDINALS = ("one", "two", "three", "four", "five", "six", "seven", "eight")
+"""How KeyframeFace numbers its keyframes."""
 
 
 def format_keyframeface(keyframe: Keyframe, *, number: int = 1) -> str:
@@ -181,11 +182,11 @@ def format_keyframeface(keyframe: Keyframe, *, number: int = 1) -> str:
     Raises:
         EncodeError: `number` is not 1 to 8.
     """
-    if not 1 <= number <= len(_ORDINALS):
-        raise EncodeError(f"number: {number} is outside 1 to {len(_ORDINALS)}")
+    if not 1 <= number <= len(ORDINALS):
+        raise EncodeError(f"number: {number} is outside 1 to {len(ORDINALS)}")
     pose = quantise_keyframeface(keyframe).pose
     values = {name: round(float(pose[INDEX[name]]), _DECIMALS + 1) for name in LIVELINK_CSV}
-    return msgspec.json.encode({f"Keyframe_{_ORDINALS[number - 1]}": values}).decode()
+    return msgspec.json.encode({f"Keyframe_{ORDINALS[number - 1]}": values}).decode()
 
 
 # --- grammar ------------------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def _compact_grammar() -> str:
 
 def _keyframeface_grammar() -> str:
     values = ' "," '.join(f'"\\"{name}\\":" {"level" if INDEX[name] < SHAPES else "turn"}' for name in LIVELINK_CSV)
-    ordinals = " | ".join(f'"{word}"' for word in _ORDINALS)
+    ordinals = " | ".join(f'"{word}"' for word in ORDINALS)
     return "\n".join(
         [
             f'root ::= "{{\\"Keyframe_" ({ordinals}) "\\":{{" {values} "}}}}"',
@@ -348,11 +349,14 @@ class KeyframeFaceParser:
 
     A keyframe's 61 values hold no braces, so its object is what lies between a `{` and the next `}`; the wrapper
     around it, prose, and stray braces need no understanding. Missing channels are 0 as in the released reader;
-    values are clamped to their ranges, since the models that write this dialect are not held by a grammar.
+    values are clamped to their ranges, since the models that write this dialect are not held by a grammar. Its eye
+    rotations turn the other way than Live Link's: they are left out, to follow EyeLook*, unless `eye_angles` keeps
+    what is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, eye_angles: bool = False) -> None:
         self.errors: list[str] = []
+        self._eye_angles = eye_angles
         self._text: str | None = None  # what follows the last opening brace, None outside
 
     def feed(self, text: str) -> list[Keyframe]:
@@ -401,7 +405,8 @@ class KeyframeFaceParser:
             pose[i] = min(max(value, CHANNELS[i].low), CHANNELS[i].high)
         if not known:
             return None
-        pose[EYE_ANGLES] = 0.0
+        if not self._eye_angles:
+            pose[EYE_ANGLES] = 0.0
         return Keyframe(pose, way=KEYFRAMEFACE_WAY, hold=KEYFRAMEFACE_HOLD)
 
     def _error(self, message: str) -> None:

@@ -1,11 +1,12 @@
 """The WebSocket's messages, typed: what a client may send, and what the runtime answers (docs/websocket.md)."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from kff_live.protocols.errors import DecodeError
+from kff_live.protocols.frames import Frame
 from kff_live.protocols.keyframe_text import KeyframeJson
 from kff_live.protocols.talk.field import SpeechField, decode_speech_field
 
@@ -109,6 +110,7 @@ class Welcome(msgspec.Struct, tag="welcome", tag_field="type"):
     rate: str
     model: Literal["loading", "ready", "down"]
     channels: list[Channel]
+    moods: list[str]
 
 
 class Model(msgspec.Struct, tag="model", tag_field="type"):
@@ -187,7 +189,7 @@ ErrorCode = Literal[
     "too-many",  # over the rate of one source
     "ended",  # goes on with a text that was cut
     "closing",  # the runtime is ending
-    "unknown-id",  # no such text is being spoken
+    "unknown-id",  # no spoken text of that id is acted or waits
 ]
 
 
@@ -210,10 +212,17 @@ class FrameMessage(msgspec.Struct, tag="frame", tag_field="type"):
     key: int
     values: list[float]
 
+    @classmethod
+    def of(cls, frame: Frame) -> "FrameMessage":
+        """The message of a frame."""
+        values = [round(value, 5) for value in frame.pose.tolist()]
+        return cls(frame.subject, frame.number, round(frame.subframe, 4), frame.utterance, frame.key, values)
+
 
 class Status(msgspec.Struct, tag="status", tag_field="type"):
     """How the runtime does, once a second: frames a second, the worst lateness of that second and the time from the
-    latest text to its first changed frame (ms, None before the first), frames skipped since the start, texts waiting.
+    latest text to its first changed frame (ms, None before the first), frames skipped since the start, texts waiting,
+    the mood of each subject.
     """
 
     fps: float
@@ -221,6 +230,7 @@ class Status(msgspec.Struct, tag="status", tag_field="type"):
     latency_ms: float | None
     skipped: int
     waiting: int
+    mood: dict[str, str]
 
 
 FinalEvent = Done | Interrupted | Dropped | Failed
@@ -236,7 +246,9 @@ class Refused(DecodeError):
         self.error = Error(code, message, field, id)  # type: ignore[arg-type]
 
 
-_DECODER = msgspec.json.Decoder(Incoming)
+_DECODER: msgspec.json.Decoder[Incoming] = msgspec.json.Decoder(Incoming)
+_SAY_DECODER = msgspec.json.Decoder(Say)
+_Message = TypeVar("_Message", bound=Incoming)
 _FIELD = " - at `$"
 _NAMED_FIELD = re.compile(r" field `(.*)`$")  # of an unknown or a missing field
 
@@ -247,8 +259,29 @@ def decode(data: str | bytes) -> Incoming:
     Raises:
         Refused: not JSON, of no known type, an unknown field, or a value out of range.
     """
+    return _decoded(data, _DECODER)
+
+
+def decode_say(data: str | bytes) -> Say:
+    """The `say` in a text where nothing else may come: an object is JSON, its `type` may be left out.
+
+    Raises:
+        Refused: as `decode`; or it is not UTF-8.
+    """
     try:
-        message: Incoming = _DECODER.decode(data)
+        text = data if isinstance(data, str) else data.decode()
+    except UnicodeDecodeError as error:
+        raise Refused("bad-field", f"text: it is not valid UTF-8: {error.reason}", field="text") from None
+    if text.lstrip().startswith("{"):
+        return _decoded(text, _SAY_DECODER)
+    message = Say(text=text)
+    check(message)
+    return message
+
+
+def _decoded(data: str | bytes, decoder: msgspec.json.Decoder[_Message]) -> _Message:
+    try:
+        message = decoder.decode(data)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(_FIELD)
         names = [path.strip(".`"), *_NAMED_FIELD.findall(text)]

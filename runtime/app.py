@@ -5,7 +5,6 @@ import gc
 import importlib
 import importlib.metadata
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,15 +24,20 @@ from kff_live.runtime.clock import SystemClock, seconds_of_day
 from kff_live.runtime.config import DEFAULTS, Config, SinkConfig, settings
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.director import Director
+from kff_live.runtime.frame_hub import FrameHub
 from kff_live.runtime.frame_thread import FrameThread, Lane, Sink
+from kff_live.runtime.loop import ending
+from kff_live.runtime.loop import run as run_loop
 from kff_live.runtime.models import generator
+from kff_live.runtime.mqtt import MqttClient
 from kff_live.runtime.osc_source import OscSource
-from kff_live.runtime.player import LEAVE_SECONDS, Player
+from kff_live.runtime.player import LEAVE_SECONDS, LiveFace, Player
 from kff_live.runtime.reload import Reloader
 from kff_live.runtime.screen import StatusLine, start_screen
-from kff_live.runtime.sinks import ClosingSink, build, device_id
+from kff_live.runtime.sinks import ClosingSink, LoopSink, build, device_id
 from kff_live.runtime.supervisor import supervise
-from kff_live.runtime.websocket import FrameHub, WebSocketServer
+from kff_live.runtime.take_layer import Playback, TakeLayer
+from kff_live.runtime.websocket import WebSocketServer
 
 if TYPE_CHECKING:
     from kff_live.protocols.idle.layer import Idle
@@ -49,6 +53,9 @@ SWITCH_INTERVAL = 0.0001
 SHUTDOWN_RELEASE = 0.6
 """Longest way to neutral when the program ends, s."""
 
+NEUTRAL_SECONDS = 1.0
+"""Longest wait for the last frames, of which there are three where the machine has the time for them."""
+
 _NEUTRAL_FRAMES = 3
 
 
@@ -60,17 +67,21 @@ def version() -> str:
 class App:
     """A running kff-live.
 
+    Args:
+        take: to be played, after which the program ends; the settings are not read again then.
+
     Raises:
         UserError: the settings cannot work here.
     """
 
-    def __init__(self, config: Config, source: str) -> None:
+    def __init__(self, config: Config, source: str, take: Playback | None = None) -> None:
         self.config = config
         self.source = source
+        self.take = take
         self.clock = SystemClock()
         self.hub = FrameHub()
         self.players = {
-            s.name: Player(s.name, config.rate, settings=settings(s, config.capture.regions), alive=config.idle.enabled)
+            s.name: Player(s.name, config.rate, settings=settings(s, config), alive=config.idle.enabled)
             for s in config.subjects
         }
         with _closing_on_error() as opened:
@@ -79,10 +90,11 @@ class App:
                 self._sinks.append((sink, build(sink, config)))
                 opened += self._sinks[-1][1].values()
             self.generator = generator(config.model, on_state=lambda state: self.desk.tell(Model(state)))
-        self._lanes = [Lane(player, self._sinks_of(name)) for name, player in self.players.items()]
+        self._lanes = [Lane(player) for player in self.players.values()]
         self.frame_thread = FrameThread(self.clock, config.rate, self._lanes, start_seconds=seconds_of_day())
         self.desk = Desk({s.name: self._director(s.name, s.release) for s in config.subjects})
         self.desk.set_mood = self._set_mood
+        self.desk.sinks_of = self._sinks_of
         self.websocket = WebSocketServer(
             config.websocket,
             self.desk,
@@ -90,23 +102,43 @@ class App:
             rate=config.rate,
             version=version(),
             state=lambda: self.generator.state,
+            moods=lambda: self.config.idle.mood_names,
             encoders={
                 s.name: livelink.Encoder(device_id(s.name, s.device), s.name, config.rate) for s in config.subjects
             },
         )
         self.osc = OscSource(config.osc_in, self.desk) if config.osc_in.enabled else None
         self.capture = CaptureSource(config.capture, self.clock) if config.capture.enabled else None
+        self.mqtt = [
+            MqttClient(
+                config.mqtt,
+                name,
+                self.desk,
+                version=version(),
+                state=lambda: self.generator.state,
+                clock=self.clock,
+            )
+            for name in (self.players if config.mqtt.enabled else ())
+        ]
+        for lane in self._lanes:
+            lane.sinks = self._sinks_of(lane.player.subject)
         self._idle: dict[str, Idle] = {}
+        self.moods = dict.fromkeys(self.players, config.idle.mood)
+        """By subject."""
+        self._taken: TakeLayer | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._sink_lives: dict[int, asyncio.Task[None]] = {}
         self.reloader = (
             Reloader(Path(source), self.clock, config=lambda: self.config, apply=self.apply)
-            if source != DEFAULTS
+            if source != DEFAULTS and take is None
             else None
         )
         self._stopping = asyncio.Event()
 
     def _sinks_of(self, subject: str) -> list[Sink]:
-        # The hub last: to wake the loop gives the GIL away, and the packets would wait until it comes back.
-        return [*(sinks[subject] for _, sinks in self._sinks if subject in sinks), self.hub]
+        # The hubs last: to wake the loop gives the GIL away, and the packets would wait until it comes back.
+        sinks = [sinks[subject] for _, sinks in self._sinks if subject in sinks]
+        return [*sinks, *(client.hub for client in self.mqtt), self.hub]
 
     def _director(self, subject: str, release_seconds: float) -> Director:
         return Director(
@@ -146,15 +178,20 @@ class App:
         self.config, self._sinks = config, new
         for lane in self._lanes:
             lane.sinks = self._sinks_of(lane.player.subject)
+        self._run_sinks()
         # Not before the frame thread has finished the tick in which it may still hold them.
         asyncio.get_running_loop().call_later(0.2, _close_all, gone)
         for subject in config.subjects:
             self.desk.directors[subject.name].use(
-                settings(subject, config.capture.regions),
+                settings(subject, config),
                 rules=config.queue.rules(),
                 release_seconds=subject.release,
+                speech_rate=config.talk.rate,
             )
+        if self.capture is not None:
+            self.capture.settings = config.capture
         if idle_changed:  # else a mood that was set by message would be lost
+            self.moods = dict.fromkeys(self.players, config.idle.mood)
             for number, layer in enumerate(self._idle.values()):
                 layer.update(self._idle_settings(number))
 
@@ -169,6 +206,8 @@ class App:
         except* UserError as group:
             raise _first(group) from None
         finally:
+            self._close_ports()
+            await self.websocket.close()
             self.frame_thread.stop()
             _close_all([sinks for _, sinks in self._sinks])
 
@@ -178,13 +217,16 @@ class App:
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as group:
-            with self._signals():
+            with ending(self.stop):
                 tasks = [group.create_task(supervise("the generator", self.generator.run), name="generator")]
-                await self.websocket.start()
-                if self.osc is not None:
-                    await self.osc.start()
-                if self.capture is not None:
-                    await self.capture.start()
+                sources = {"the WebSocket": self.websocket, "OSC in": self.osc, "the live capture": self.capture}
+                for name, source in sources.items():
+                    if source is not None:
+                        await source.start()  # a port that is taken ends the program now, and is tried again later on
+                        tasks.append(group.create_task(supervise(name, source.run), name=name))
+                tasks += [group.create_task(supervise("MQTT", client.run), name="MQTT") for client in self.mqtt]
+                self._group = group
+                self._run_sinks()
                 status = StatusLine(self)
                 status.log(start_screen(self))
                 await self._warm_up()
@@ -194,11 +236,13 @@ class App:
                 tasks.append(group.create_task(supervise("the status line", status.run), name="status"))
                 if self.reloader is not None:
                     tasks.append(group.create_task(supervise("hot reload", self.reloader.run), name="reload"))
+                if self._taken is not None:
+                    tasks.append(group.create_task(self._end_with(self._taken), name="take"))
                 self._read_keyboard(status)
                 await self._stopping.wait()
                 await self._shut_down()
             status.end()
-            for task in tasks:
+            for task in (*tasks, *self._sink_lives.values()):
                 task.cancel()
 
     async def _warm_up(self) -> None:
@@ -211,10 +255,19 @@ class App:
         captured = self.config.capture.subject or next(iter(self.players))
         for number, (name, player) in enumerate(self.players.items()):
             self._idle[name] = idle.Idle(self._idle_settings(number))
-            live = CaptureLayer(self.capture, kernels) if self.capture and name == captured else None
+            live: LiveFace | None = CaptureLayer(self.capture, kernels) if self.capture and name == captured else None
+            if self.take is not None and name == self.take.subject:
+                live = self._taken = TakeLayer(self.take, kernels)
             player.use(kernels, idle=self._idle[name], live=live, talk=talk)
         gc.freeze()  # what is loaded by now never goes away; a collection that walked it took 16 to 27 ms
         gc.enable()
+
+    async def _end_with(self, taken: TakeLayer) -> None:
+        """End the program when the take has ended."""
+        never = asyncio.Event()
+        while not taken.ended:
+            await self.clock.wait(never, self.clock.now() + 0.05)
+        self.stop()
 
     async def _unless_stopping(self, work: Callable[[], _T]) -> _T | None:
         """The result of `work` in a thread that nobody waits for at the end; None when the program ends before it."""
@@ -240,22 +293,21 @@ class App:
             stopping.cancel()
 
     def _set_mood(self, subjects: Sequence[str], mood: str) -> None:
+        self.config.idle.mood_named(mood)
         for subject in subjects:
-            if subject in self._idle:
+            self.moods[subject] = mood
+            if subject in self._idle:  # else it begins with it
                 self._idle[subject].set_mood(mood)
 
     def _idle_settings(self, number: int) -> IdleSettings:
         """Every face has a seed of its own, or all would blink together."""
-        idle = self.config.idle
-        return msgspec.structs.replace(idle, seed=(idle.seed + number) % 2**32)
+        idle, mood = self.config.idle, list(self.moods.values())[number]
+        return msgspec.structs.replace(idle, seed=(idle.seed + number) % 2**32, mood=mood)
 
     async def _shut_down(self) -> None:
         """Sources stop, the face eases out, three neutral frames go out."""
         self.desk.close()
-        if self.osc is not None:
-            self.osc.close()
-        if self.capture is not None:
-            self.capture.close()
+        self._close_ports()
         directors = self.desk.directors.values()
         now = self.clock.now()
         for director, player in zip(directors, self.players.values(), strict=True):
@@ -265,26 +317,27 @@ class App:
         await self.clock.wait(never, now + LEAVE_SECONDS)
         while self.clock.now() < now + SHUTDOWN_RELEASE + 0.2 and not all(director.at_rest for director in directors):
             await self.clock.wait(never, self.clock.now() + 0.01)
-        await self.clock.wait(never, self.clock.now() + (_NEUTRAL_FRAMES + 1) * self.config.rate.period)
+        stats, now = self.frame_thread.stats, self.clock.now()
+        last = stats.frames + _NEUTRAL_FRAMES + 1  # one may be on its way
+        while stats.frames < last and self.clock.now() < now + NEUTRAL_SECONDS:
+            await self.clock.wait(never, self.clock.now() + self.config.rate.period)
+        await asyncio.gather(*(client.close() for client in self.mqtt))
         await self.websocket.close()
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        previous = {number: signal.getsignal(number) for number in numbers}
-        for number in numbers:
-            try:
-                loop.add_signal_handler(number, self.stop)
-            except NotImplementedError:  # Windows
-                signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.stop))
-        try:
-            yield
-        finally:
-            for number in numbers:
-                with suppress(NotImplementedError):
-                    loop.remove_signal_handler(number)
-                signal.signal(number, previous[number])
+    def _run_sinks(self) -> None:
+        """Give each sink that lives on the loop a task, and end the tasks of those that are gone."""
+        sinks = {id(s): s for s in _each_once(sinks for _, sinks in self._sinks) if isinstance(s, LoopSink)}
+        for gone in self._sink_lives.keys() - sinks.keys():
+            self._sink_lives.pop(gone).cancel()
+        for key, sink in sinks.items():
+            if key not in self._sink_lives and self._group is not None:
+                life = supervise(sink.name, sink.run)
+                self._sink_lives[key] = self._group.create_task(life, name=sink.name)
+
+    def _close_ports(self) -> None:
+        for source in (self.osc, self.capture):
+            if source is not None:
+                source.close()
 
     # --- the keyboard
 
@@ -353,17 +406,14 @@ def _first(group: BaseExceptionGroup[UserError]) -> UserError:
     return error
 
 
-def run(config: Config, source: str) -> None:
-    """Run until told to stop.
+def run(config: Config, source: str, take: Playback | None = None) -> None:
+    """Run until told to stop, or until the take has ended.
 
     Raises:
         UserError: the settings cannot work here.
     """
-    # aiomqtt needs the selector loop on Windows; it is the one to have everywhere else already.
-    factory = asyncio.SelectorEventLoop if sys.platform == "win32" else None
 
     async def main() -> None:
-        await App(config, source).run()
+        await App(config, source, take).run()
 
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+    run_loop(main())

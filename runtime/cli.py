@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kff_live.protocols.errors import UserError
@@ -88,14 +89,99 @@ def _parser() -> argparse.ArgumentParser:
         "parts",
         nargs="*",
         metavar="PART",
-        help="clock, frame, decode, latency, pops, idle, memory, gpu (default: all; about 17 minutes)",
+        help="clock, frame, decode, latency, pops, idle, burst, memory, gpu (default: all; about 19 minutes)",
     )
     bench.add_argument("--seconds", type=float, default=60.0, metavar="S", help="of each clock row (%(default)s)")
     bench.add_argument("--minutes", type=float, default=10.0, metavar="M", help="of memory and of idle (%(default)s)")
     bench.add_argument("--take", metavar="FILE", help="idle: report on a recording made by a sink of type recording")
     bench.add_argument("--json", metavar="FILE", help="also write the figures as JSON")
     _config_option(bench)
+    _take_commands(commands)
+    _diagnosis_commands(commands)
     return parser
+
+
+def _take_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    record = commands.add_parser(
+        "record",
+        help="record what is sent, or what arrives on a Live Link port, as a take",
+        description="Record what a running kff-live sends, or with --port what anybody sends to a Live Link port, as a "
+        "take: CSV (one subject) or JSON lines, by the name of FILE. Exit status 1 when nothing came.",
+    )
+    record.add_argument("output", metavar="FILE", type=Path, help="the take, .csv or .jsonl")
+    record.add_argument("--seconds", type=float, metavar="S", help="stop so long after the first frame (or by Ctrl-C)")
+    record.add_argument("--subject", metavar="NAME", help="whose frames (default: a CSV has the first's, else all)")
+    record.add_argument("--force", action="store_true", help="overwrite FILE")
+    record.add_argument("--url", default="ws://127.0.0.1:8765", help="of the runtime (default %(default)s)")
+    record.add_argument("--token", default="", help="for a runtime beyond loopback (default: $KFF_TOKEN)")
+    record.add_argument("--port", type=int, metavar="N", help="listen there for Live Link packets instead")
+    record.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")
+    record.add_argument(
+        "--allow", action="append", default=[], metavar="ADDRESS", help="of a sender; needed beyond loopback"
+    )
+
+    play = commands.add_parser(
+        "play",
+        help="play a take through the sinks",
+        description="Play a take through the sinks of the settings: .csv, .jsonl, .npy or keyframe text. Texts and "
+        "keyframes can be acted over it meanwhile, texts without a model. Ends with the take; Ctrl-C eases to neutral.",
+    )
+    play.add_argument("take", metavar="TAKE", type=Path, help="the file")
+    play.add_argument("--loop", action="store_true", help="begin again at the end")
+    play.add_argument("--speed", type=float, default=1.0, metavar="X", help="0.1 to 10 (default %(default)s)")
+    play.add_argument("--from", dest="begin", type=float, default=0.0, metavar="S", help="seconds of the take")
+    play.add_argument("--to", dest="end", type=float, metavar="S", help="seconds of the take (default: its end)")
+    play.add_argument(
+        "--blend", type=float, default=0.3, metavar="S", help="seconds from and to rest, and over a loop's seam (0.3)"
+    )
+    play.add_argument("--subject", metavar="NAME", help="of ours, whose face it is (default: the first)")
+    play.add_argument("--take-subject", metavar="NAME", help="of the take, where it holds several")
+    play.add_argument("--format", dest="form", metavar="FORMAT", help="of the take, as in kff-convert --help")
+    play.add_argument("--in-fps", default="60", metavar="RATE", help="of a take without times, .npy (%(default)s)")
+    which = play.add_mutually_exclusive_group()
+    which.add_argument("--app-titles", action="store_true", help="the take is of the phone app; see kff-convert --help")
+    which.add_argument("--by-position", action="store_true", help="its columns stand in Unreal's order")
+    _config_option(play)
+
+
+def _diagnosis_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is wrong here, and what to do",
+        description="Check settings, model, GPU, ports, targets, firewall, clock and CPU; each line says what is so "
+        "and what to do. Exit status: 0 all is well or noted, 1 a warning, 2 an error.",
+    )
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
+
+    monitor = commands.add_parser(
+        "monitor",
+        help="show what arrives on a port, and what a receiver would reject",
+        description="Listen on a port and show what any sender sends there: subjects, rate, jitter, missing frames, "
+        "channels, and what a strict receiver would reject and why. Exit status: 0 when something came and nothing "
+        "was rejected, else 1.",
+    )
+    formats = ("livelink", "vmc", "ifacialmocap", "osc")
+    monitor.add_argument("--format", choices=formats, default="livelink", help="default %(default)s")
+    monitor.add_argument("--port", type=int, metavar="N", help="default the format's own, 11111 for livelink")
+    monitor.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="to listen on (default %(default)s)")
+    monitor.add_argument(
+        "--allow", action="append", default=[], metavar="ADDRESS", help="of a sender; needed beyond loopback"
+    )
+    monitor.add_argument("--seconds", type=float, metavar="S", help="stop after so long (default: Ctrl-C)")
+    monitor.add_argument("--json", action="store_true", help="one JSON line a second, and one a rejected packet")
+
+    pattern = commands.add_parser(
+        "test-pattern",
+        help="move one channel after the other, and say what must be seen",
+        description="Move one channel after the other through the sinks of the settings, and say which one it is and "
+        "what a viewer must see on which side. Ctrl-C eases to neutral.",
+    )
+    pattern.add_argument("--sink", metavar="N|TYPE", help="only that entry of [[sinks]], from 0, or those of a type")
+    pattern.add_argument("--seconds-each", type=float, default=1.5, metavar="S", help="0.2 to 30 (%(default)s)")
+    pattern.add_argument("--channels", nargs="+", default=[], metavar="NAME", help="only these, or regions such as jaw")
+    pattern.add_argument("--loop", action="store_true", help="begin again at the end")
+    for command in (doctor, pattern):
+        _config_option(command)
 
 
 def _picture_options(parser: argparse.ArgumentParser, size: int) -> None:
@@ -162,7 +248,27 @@ def _run(options: argparse.Namespace) -> int:
         from kff_live.runtime.bench.command import bench
 
         return bench(options, _load(options)[0])
+    if options.command == "doctor":
+        from kff_live.runtime.diagnosis.doctor import doctor
+
+        return doctor(options)
+    if options.command == "monitor":
+        from kff_live.runtime.diagnosis.monitor import monitor
+
+        return monitor(options)
+    if options.command == "test-pattern":
+        from kff_live.runtime.diagnosis.pattern import show_pattern
+
+        return show_pattern(options, _load(options)[0])
+    if options.command == "record":
+        from kff_live.runtime.record import record
+
+        return record(options)
     config, source = _load(options)
+    if options.command == "play":
+        from kff_live.runtime.play import play
+
+        return play(options, config, source)
     from kff_live.runtime.app import run
 
     run(config, source)

@@ -77,6 +77,11 @@ class ManualClock:
             waiter.cancel()
 
 
+def milliseconds_of_epoch() -> int:
+    """Milliseconds since 1970, for messages that carry them."""
+    return time.time_ns() // 1_000_000
+
+
 def seconds_of_day() -> float:
     """Local time of day in seconds; read once, for the number of the first frame."""
     now = datetime.datetime.now()

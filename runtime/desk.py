@@ -1,10 +1,14 @@
 """The desk: gives each incoming message to the director it is for, and every event to whoever listens."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from kff_live.protocols.messages import Event, Keyframes, Mood, Refused, Say, Stop, Sync
+from kff_live.protocols.messages import Event, Keyframes, Model, Mood, Refused, Say, Stop, Sync
 from kff_live.runtime.director import Director
+from kff_live.runtime.frame_thread import EventSink, Sink
 from kff_live.runtime.utterance import Notify
+
+_log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -15,12 +19,25 @@ class Desk:
         self.listeners: list[Callable[[Event], None]] = []
         self.set_mood: Callable[[Sequence[str], str], None] = lambda subjects, mood: None
         """Sets the idle layer's mood; ValueError for one that it does not know."""
+        self.sinks_of: Callable[[str], Iterable[Sink]] = lambda subject: ()
+        """The sinks of a subject as they are now; those that take events get its events."""
         self._closed = False
+        self._reported: set[int] = set()
 
     def tell(self, event: Event) -> None:
-        """Give an event to all listeners."""
+        """Give an event to all listeners, and to the sinks that take events."""
         for listener in list(self.listeners):
             listener(event)
+        subject = "" if isinstance(event, Model) else event.subject
+        subjects = [subject] if subject else self.directors
+        sinks = {id(sink): sink for name in subjects for sink in self.sinks_of(name) if isinstance(sink, EventSink)}
+        for sink in sinks.values():
+            try:
+                sink.event(subject, event)
+            except Exception as error:  # noqa: BLE001 - one sink's bug must not silence the others
+                if id(sink) not in self._reported:
+                    self._reported.add(id(sink))
+                    _log.error("%s cannot take events: %r", type(sink).__name__, error)
 
     def close(self) -> None:
         """Accept nothing more."""
@@ -38,7 +55,7 @@ class Desk:
             return
         if isinstance(message, Sync):
             if not any(director.sync(message) for director in self.directors.values()):
-                raise Refused("unknown-id", f"id: no text {message.id!r} is being spoken", field="id", id=message.id)
+                raise Refused("unknown-id", f"id: no text {message.id!r} is to be spoken", field="id", id=message.id)
             return
         if isinstance(message, Mood):
             names = [self._director(message.subject).subject] if message.subject else list(self.directors)

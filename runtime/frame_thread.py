@@ -5,11 +5,12 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.protocols.messages import Event
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.player import Player
 from kff_live.runtime.priority import raise_thread
@@ -24,6 +25,16 @@ class Sink(Protocol):
 
     def send(self, frame: Frame) -> None:
         """Send or keep one frame."""
+
+
+@runtime_checkable
+class EventSink(Sink, Protocol):
+    """A sink that also hears the WebSocket's events of the subjects whose frames it gets, and those of the model."""
+
+    def event(self, subject: str, event: Event) -> None:
+        """Send or keep one event; `subject` is empty for one of the model. Called on the asyncio loop's thread: it
+        never blocks. What it raises is logged once and reaches nobody else.
+        """
 
 
 @dataclass

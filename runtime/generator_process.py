@@ -17,6 +17,7 @@ from kff_live.protocols.errors import GeneratorError, KffError
 from kff_live.runtime import generator_wire as wire
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.llama import Answer, Engine
+from kff_live.runtime.merging import prepared
 
 
 class _Connection:
@@ -110,7 +111,8 @@ def main(port: int) -> None:
         return
     clock = SystemClock()
     try:
-        engine = Engine(load.settings, clock)
+        settings = prepared(load.settings, progress=lambda share: connection.send(wire.Preparing(share)))
+        engine = Engine(settings, clock)
     except KffError as error:
         connection.send(wire.LoadFailed(str(error)))
         return

@@ -17,13 +17,15 @@ LENGTH_SIZE = _LENGTH.size
 class EngineSettings(msgspec.Struct, frozen=True):
     """How the model is loaded and asked; zeros are resolved by the engine.
 
-    `path` a GGUF; `adapter` a LoRA GGUF or ""; `gpu_layers` -1 for all; `threads` 0 for min(4, cores / 2);
+    `path` a GGUF; `adapter` a LoRA GGUF or ""; `merge` a folder in which both are kept as one file, or "" to apply the
+    adapter beside the model; `gpu_layers` -1 for all; `threads` 0 for min(4, cores / 2);
     `sequences` answers at a time; `dialect` a key of DIALECTS; `temperature` 0 takes the best token;
     `max_tokens` of one answer.
     """
 
     path: str
     adapter: str = ""
+    merge: str = ""
     adapter_scale: float = 1.0
     gpu_layers: int = -1
     threads: int = 0
@@ -46,7 +48,7 @@ class EngineInfo(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct, tag=True):
-    """Load the model; answered by Ready or LoadFailed."""
+    """Load the model; answered by Ready or LoadFailed, perhaps after some Preparing."""
 
     settings: EngineSettings
 
@@ -70,6 +72,12 @@ class Hello(msgspec.Struct, tag=True):
     """The process has connected; proves itself by the secret it was started with."""
 
     secret: str
+
+
+class Preparing(msgspec.Struct, tag=True):
+    """Model and adapter are being merged, once; `share` of it is done, 0 to 1."""
+
+    share: float
 
 
 class Ready(msgspec.Struct, tag=True):
@@ -115,7 +123,7 @@ class End(msgspec.Struct, tag=True):
 
 
 ToChild = Load | Generate | Cancel
-ToParent = Hello | Ready | LoadFailed | Piece | End
+ToParent = Hello | Preparing | Ready | LoadFailed | Piece | End
 
 _to_child: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)
 _to_parent: msgspec.msgpack.Decoder[ToParent] = msgspec.msgpack.Decoder(ToParent)

@@ -39,7 +39,7 @@ _NEAR = 64  # candidates looked at when the best token is refused
 _STRUCTURE_TOKENS = 256  # room for what surrounds the user's text in the prompt
 
 
-class _Log:
+class Log:
     """Keeps llama.cpp's last messages, to be shown when it fails."""
 
     def __init__(self) -> None:
@@ -56,6 +56,10 @@ class _Log:
         """The last lines that say something of an error, on one line."""
         said = [line for line in self.lines if any(word in line.lower() for word in ("error", "fail", "invalid"))]
         return "; ".join(said[-2:])
+
+
+LOG = Log()
+"""One for the process, as llama.cpp has one; an engine's own would be called when the engine has gone."""
 
 
 class Answer:
@@ -87,14 +91,15 @@ class Answer:
 
 
 class Output(msgspec.Struct):
-    """What one step gave for one answer: text (perhaps none), and whether and why it has ended.
+    """What one step gave for one answer: a token and its text (perhaps none), and whether and why it has ended.
 
-    `ended` is "end", "length", or "error"; then `text` is what went wrong.
+    `ended` is "end", "length", or "error"; then `text` is what went wrong, and there is no token.
     """
 
     answer: Answer
     text: str = ""
     ended: Ending | None = None
+    token: int = -1
 
 
 class Engine:
@@ -107,13 +112,14 @@ class Engine:
     def __init__(self, settings: EngineSettings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._log = _Log()
         self._closing = contextlib.ExitStack()
+        LOG.lines.clear()
         _llama.llama_backend_init()
         self._model = self._load_model()
         self._vocab = _llama.llama_model_get_vocab(self._model)
         self._n_vocab = _llama.llama_vocab_n_tokens(self._vocab)
-        self._template = self._chat_template()
+        self.template = self._chat_template()
+        """The chat template of the file, in Jinja; prompt.CHATML where it has none."""
         self._dialect = DIALECTS[settings.dialect]
         self._max_tokens = settings.max_tokens or self._dialect.max_tokens
         self._pieces: dict[int, bytes] = {}
@@ -151,7 +157,7 @@ class Engine:
         params.n_gpu_layers = self._settings.gpu_layers if self._settings.gpu_layers >= 0 else 999
         model = _llama.llama_model_load_from_file(os.fsencode(self._settings.path), params)
         if not model:
-            raise UserError(f"{self._settings.path}: llama.cpp cannot load it: {self._log.tail() or 'no reason given'}")
+            raise UserError(f"{self._settings.path}: llama.cpp cannot load it: {LOG.tail() or 'no reason given'}")
         self._closing.callback(_llama.llama_model_free, model)
         return model
 
@@ -172,7 +178,7 @@ class Engine:
         params.no_perf = True
         context = _llama.llama_init_from_model(self._model, params)
         if not context:
-            raise UserError(f"{self._settings.path}: no context of {params.n_ctx} tokens: {self._log.tail()}")
+            raise UserError(f"{self._settings.path}: no context of {params.n_ctx} tokens: {LOG.tail()}")
         self._closing.callback(_llama.llama_free, context)
         return context
 
@@ -182,11 +188,11 @@ class Engine:
             return
         adapter = _llama.llama_adapter_lora_init(self._model, os.fsencode(path)) if Path(path).is_file() else None
         if not adapter:
-            raise UserError(f"{path}: not a LoRA adapter for this model: {self._log.tail() or 'there is no such file'}")
+            raise UserError(f"{path}: not a LoRA adapter for this model: {LOG.tail() or 'there is no such file'}")
         adapters = (_llama.llama_adapter_lora_p_ctypes * 1)(adapter)
         scales = (ctypes.c_float * 1)(self._settings.adapter_scale)
         if _llama.llama_set_adapters_lora(self._context, adapters, 1, scales) != 0:
-            raise UserError(f"{path}: the adapter cannot be applied: {self._log.tail()}")
+            raise UserError(f"{path}: the adapter cannot be applied: {LOG.tail()}")
 
     def _chat_template(self) -> str:
         template = _llama.llama_model_chat_template(self._model, None)
@@ -203,12 +209,16 @@ class Engine:
 
     def prompts(self, request: PromptInput) -> list[Prompt]:
         """The prompts of a request: one, or one a keyframe."""
+        chats = prompt.messages(request, dialect=self._settings.dialect, examples=self._settings.examples)
+        return [self.prompt(chat) for chat in chats]
+
+    def prompt(self, chat: list[prompt.Message]) -> Prompt:
+        """The prompt of a chat, through the model's own template."""
         bos, eos = (
             self._piece(token).decode("utf-8", "replace") if token >= 0 else ""
             for token in (_llama.llama_vocab_bos(self._vocab), _llama.llama_vocab_eos(self._vocab))
         )
-        chats = prompt.messages(request, dialect=self._settings.dialect, examples=self._settings.examples)
-        return [prompt.render(chat, self._template, bos=bos, eos=eos) for chat in chats]
+        return prompt.render(chat, self.template, bos=bos, eos=eos)
 
     def tokenize(self, text: str, *, user: bool) -> list[int]:
         """Token ids of one piece of a prompt; in the user's text nothing is a special token."""
@@ -264,7 +274,14 @@ class Engine:
         Raises:
             GeneratorError: the prompt is too long for the model's context.
         """
-        pieces = self.prompts(request)[number]
+        return self.begin(self.prompts(request)[number], seed=seed)
+
+    def begin(self, pieces: Prompt, *, seed: int = 0, grammar: bool = True) -> Answer:
+        """The same for a prompt; without `grammar` the model may write what it likes.
+
+        Raises:
+            GeneratorError: the prompt is too long for the model's context.
+        """
         known = bool(pieces) and pieces[0] == (self._prefix_text, False)
         tokens = self.prompt_tokens(pieces[1:] if known else pieces)
         position = len(self._prefix) if known else 0
@@ -274,7 +291,8 @@ class Engine:
         _llama.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         if known:
             _llama.llama_memory_seq_cp(self._memory, self._settings.sequences, sequence, -1, -1)
-        answer = Answer(sequence, tokens, position, _llama.llama_sampler_clone(self._grammar), seed)
+        sampler = _llama.llama_sampler_clone(self._grammar) if grammar else None
+        answer = Answer(sequence, tokens, position, sampler, seed)
         answer.started = self._clock.now()
         self._answers.append(answer)
         return answer
@@ -283,7 +301,8 @@ class Engine:
         """Forget an answer, finished or not."""
         if answer in self._answers:
             self._answers.remove(answer)
-            _llama.llama_sampler_free(answer.grammar)
+            if answer.grammar is not None:
+                _llama.llama_sampler_free(answer.grammar)
             _llama.llama_memory_seq_rm(self._memory, answer.sequence, -1, -1)
             self._free.append(answer.sequence)
 
@@ -319,15 +338,20 @@ class Engine:
         if not answer.prompt_read:
             answer.prompt_read = self._clock.now()
         token = self._choose(answer, self.logits(index))
-        _llama.llama_sampler_accept(answer.grammar, token)
+        if answer.grammar is not None:
+            _llama.llama_sampler_accept(answer.grammar, token)
         answer.tokens += 1
-        if _llama.llama_vocab_is_eog(self._vocab, token):
-            return Output(answer, answer.text.decode(b"", final=True), "end")
+        if self.ends(token):
+            return Output(answer, answer.text.decode(b"", final=True), "end", token)
         text = answer.text.decode(self._piece(token))
         if answer.tokens >= self._max_tokens:
-            return Output(answer, text, "length")
+            return Output(answer, text, "length", token)
         answer.unread.append(token)
-        return Output(answer, text)
+        return Output(answer, text, token=token)
+
+    def ends(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+        return bool(_llama.llama_vocab_is_eog(self._vocab, token))
 
     def _add(self, token: int, position: int, sequence: int, *, logits: bool) -> None:
         batch, i = self._batch, self._batch.n_tokens
@@ -341,7 +365,7 @@ class Engine:
     def _decode(self) -> None:
         result = _llama.llama_decode(self._context, self._batch)
         if result != 0:
-            raise GeneratorError(f"llama_decode gave {result}: {self._log.tail() or 'no reason given'}")
+            raise GeneratorError(f"llama_decode gave {result}: {LOG.tail() or 'no reason given'}")
 
     def logits(self, index: int) -> NDArray[np.float32]:
         """The logits of batch entry `index`: float32[vocabulary], valid until the next decode."""
@@ -374,7 +398,7 @@ class Engine:
 
     def _best(self, answer: Answer, logits: NDArray[np.float32]) -> int:
         best = int(logits.argmax())
-        if self._allowed(answer, np.array([best]), logits) == best:
+        if answer.grammar is None or self._allowed(answer, np.array([best]), logits) == best:
             return best
         answer.refused += 1
         near = np.argpartition(logits, -_NEAR)[-_NEAR:] if self._n_vocab > _NEAR else np.arange(self._n_vocab)
@@ -411,19 +435,28 @@ class Engine:
         self._closing.close()
 
 
-def write(engine: Engine, request: PromptInput, *, number: int = 0, seed: int = 0) -> Iterator[str]:
-    """The pieces of one answer, for use without a process: tests and benchmarks."""
-    answer = engine.open(request, number=number, seed=seed)
+def outputs(engine: Engine, answer: Answer) -> Iterator[Output]:
+    """What an answer gives until it ends, for use without a process; closes it.
+
+    Raises:
+        GeneratorError: it failed.
+    """
     try:
         while True:
             for output in engine.step():
                 if output.ended == "error":
                     raise GeneratorError(output.text)
-                yield output.text
+                yield output
                 if output.ended:
                     return
     finally:
         engine.close(answer)
+
+
+def write(engine: Engine, request: PromptInput, *, number: int = 0, seed: int = 0) -> Iterator[str]:
+    """The pieces of one answer, for use without a process: tests and benchmarks."""
+    for output in outputs(engine, engine.open(request, number=number, seed=seed)):
+        yield output.text
 
 
 def supports_gpu() -> bool:

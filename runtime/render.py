@@ -66,7 +66,7 @@ class Renderer:
     def __init__(self, config: Config, rate: FrameRate, *, idle: bool = False) -> None:
         self._idle = msgspec.structs.replace(config.idle, enabled=True) if idle else None
         self._subject = config.subjects[0]
-        self._settings = settings(self._subject)
+        self._settings = settings(self._subject, config)
         self._rate = rate
 
     def frames(self, keyframes: Sequence[Keyframe], *, intensity: float = 1.0) -> list[Frame]:

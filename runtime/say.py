@@ -5,11 +5,11 @@ import os
 import sys
 
 import msgspec
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
-from websockets.sync.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.messages import Refused, Say, check, encode, is_empty
+from kff_live.runtime.client import connect_to
 from kff_live.runtime.clock import SystemClock
 
 _FINAL = {"done": 0, "interrupted": 1, "dropped": 1, "failed": 1}
@@ -38,25 +38,14 @@ def say(options: argparse.Namespace) -> int:
         raise UserError(str(refused)) from None
     if is_empty(message.text):
         raise UserError("text: it is empty")
-    token = options.token or os.environ.get("KFF_TOKEN", "")
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        # Directly, since a proxy from the environment seldom knows the way to this machine.
-        with connect(
-            options.url, additional_headers=headers, compression=None, open_timeout=5, proxy=None
-        ) as connection:
+        with connect_to(options.url, options.token) as connection:
             connection.send(encode(message))
             return _print_events(connection.recv, message.id, options.timeout)
-    except (InvalidURI, ValueError):  # ValueError: its port
-        raise UserError(f"--url: {options.url!r} is not a WebSocket address such as ws://127.0.0.1:8765") from None
-    except InvalidHandshake as error:
-        raise UserError(f"{options.url} refuses the connection: {error}") from None
     except TimeoutError:
         raise UserError(f"{options.url}: no final event within {options.timeout:g} s") from None
     except ConnectionClosed as error:
         raise UserError(f"{options.url}: the connection ended before the final event: {error}") from None
-    except OSError as error:
-        raise UserError(f"{options.url}: {error.strerror or error}; start it with  kff-live") from None
 
 
 def _print_events(receive, message_id: str | None, timeout: float) -> int:  # type: ignore[no-untyped-def]

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from kff_live.protocols.messages import Status
-from kff_live.runtime.config import LiveLink, Osc, Recording
+from kff_live.runtime.capture import FORMATS
+from kff_live.runtime.config import IFacialMocap, LiveLink, LiveLinkDevice, Osc, Recording, Vmc, VRChat, VTubeStudio
 
 if TYPE_CHECKING:
     from kff_live.runtime.app import App
@@ -29,13 +30,29 @@ def start_screen(app: "App") -> str:
         ("preview", app.websocket.url.replace("ws", "http", 1) + ("/?token=..." if config.websocket.token else "/")),
         ("texts in", app.websocket.url + (f"   OSC {app.osc.address} /kff/say" if app.osc else "")),
     ]
+    if app.mqtt:
+        rows.append(("MQTT", f"{config.mqtt.host}:{config.mqtt.port}  {config.mqtt.topic}/<subject>/say"))
+    if app.take is not None:
+        rows.append(("playing", f"{app.take.name}  {'in a loop' if app.take.loop else f'{app.take.seconds:.1f} s'}"))
     if app.capture is not None:
-        rows.append(("live face from", f"{app.capture.address} (Live Link)"))
+        rows.append(("live face from", f"{app.capture.address} ({FORMATS[config.capture.format]})"))
     for sink in config.sinks:
         if isinstance(sink, LiveLink):
             rows.append(("Live Link to", ", ".join(sink.targets)))
         elif isinstance(sink, Osc):
-            rows.append(("OSC to", f"{', '.join(sink.targets)}  {sink.prefix}/<subject>/{sink.naming}"))
+            address = "/W" if sink.naming == "facecap" else f"{sink.prefix}/<subject>/{sink.naming}"
+            rows.append(("OSC to", f"{', '.join(sink.targets)}  {address}"))
+        elif isinstance(sink, Vmc):
+            rows.append(("VMC to", ", ".join(sink.targets)))
+        elif isinstance(sink, IFacialMocap):
+            asked = f"  and whoever asks at {sink.listen}" if sink.listen else ""
+            rows.append(("iFacialMocap", ", ".join(sink.targets) + asked))
+        elif isinstance(sink, VRChat):
+            rows.append(("VRChat at", ", ".join(sink.targets)))
+        elif isinstance(sink, VTubeStudio):
+            rows.append(("VTube Studio", sink.target or "on this machine"))
+        elif isinstance(sink, LiveLinkDevice):
+            rows.append(("as a phone", f"{sink.host}:{sink.port}, for Unreal's Live Link Face source (experimental)"))
         elif isinstance(sink, Recording):
             rows.append(("recording to", sink.path))
     lines = ["", "kff-live", *(f"  {title:<13}{value}" for title, value in rows)]
@@ -96,7 +113,9 @@ class StatusLine:
                 self._described = described
                 self.log(f"model: {described}")
             late, latency, waiting = 1000 * stats.take_worst_late(), self._latency(), self._app.desk.waiting
-            self._app.websocket.tell_status(Status(round(fps, 2), round(late, 3), latency, stats.skipped, waiting))
+            self._app.websocket.tell_status(
+                Status(round(fps, 2), round(late, 3), latency, stats.skipped, waiting, self._app.moods)
+            )
             to_face = "-" if latency is None else f"{latency:.0f} ms"
             self._show(
                 f"{fps:6.2f} fps   late at worst {late:5.2f} ms   skipped {stats.skipped}   lost {self._app.lost}   "

@@ -1,46 +1,75 @@
-"""Sinks: where frames leave. UDP is sent from the frame thread; a recording is written by a thread of its own."""
+"""Sinks: where frames leave, made from their settings; a recording is written by a thread of its own."""
 
 import itertools
 import logging
 import platform
 import queue
-import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 import msgspec
+import numpy as np
 
-from kff_live.protocols import livelink, osc
-from kff_live.protocols.channels import LIVELINK
+from kff_live.converters import recording
+from kff_live.protocols import livelink, osc, vmc, vrchat
+from kff_live.protocols.channels import HIGH, LOW, mirror
 from kff_live.protocols.errors import ConfigError, EncodeError, UserError
-from kff_live.protocols.frames import Frame, FrameRate, timecode
-from kff_live.runtime.config import Config, LiveLink, Osc, Recording, SinkConfig, parse_target
-from kff_live.runtime.frame_thread import Sink
+from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.runtime.clock import SystemClock
+from kff_live.runtime.config import (
+    MOST_RADIANS,
+    Config,
+    IFacialMocap,
+    LiveLink,
+    LiveLinkDevice,
+    Osc,
+    Recording,
+    SinkConfig,
+    Vmc,
+    VRChat,
+    VTubeStudio,
+    carries_one_face,
+    is_loopback,
+    parse_target,
+    sink_gain,
+)
+from kff_live.runtime.frame_thread import EventSink, Sink
+from kff_live.runtime.listening_sinks import Ear, IFacialMocapSink, VRChatSink
+from kff_live.runtime.livelink_device import LiveLinkDeviceSink
+from kff_live.runtime.udp import UdpSink
+from kff_live.runtime.vtubestudio import VTubeStudioSink
 
 _log = logging.getLogger(__name__)
 
 RECORDING_FRAMES = 600
 """Frames that a recording may be behind; what overflows is counted and lost."""
 
-
-class Encoder(Protocol):
-    """Writes the frames of one subject as datagrams."""
-
-    def encode(self, frame: Frame) -> bytes:
-        """The datagram of a frame."""
+_LOWEST, _HIGHEST = (np.where(LOW < 0.0, sign * MOST_RADIANS, bound) for sign, bound in ((-1, LOW), (1, HIGH)))
 
 
 class ClosingSink(Sink, Protocol):
-    """A sink that holds something to be given back; `lost` counts frames that did not leave."""
+    """A sink that holds something to be given back."""
 
-    lost: int
+    @property
+    def lost(self) -> int:
+        """Frames that did not leave."""
 
     def close(self) -> None:
         """Write what is left and close; called once, after the last frame."""
+
+
+@runtime_checkable
+class LoopSink(ClosingSink, Protocol):
+    """A sink that also has a life on the asyncio loop; `name` is what it sends to."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
 
 
 def device_id(subject: str, configured: str = "") -> str:
@@ -48,52 +77,63 @@ def device_id(subject: str, configured: str = "") -> str:
     return configured or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{subject}.kff-live.{platform.node()}"))
 
 
-class UdpSink:
-    """Sends every frame to every target, without blocking; what the system refuses is counted and lost."""
+class Fitted:
+    """A sink behind its own rate, gain, mirror and filter. It changes copies, so that no other sink notices.
 
-    def __init__(self, encoder: Encoder, targets: Sequence[tuple[str, int]]) -> None:
-        self.sent = 0
-        self.lost = 0
-        self._encoder = encoder
-        self._reported: set[int] = set()
-        self._targets: list[tuple[socket.socket, Any]] = []
-        try:
-            for host, port in targets:
-                self._targets.append(_open(host, port))
-        except UserError:
-            self.close()
-            raise
+    Args:
+        settings: of the sink; `fits` says whether they ask for anything.
+        rate: of the frames that come.
+    """
+
+    def __init__(self, sink: ClosingSink, settings: SinkConfig, rate: FrameRate) -> None:
+        self._sink = sink
+        self._mirror = settings.mirror
+        self._gain = sink_gain(settings)
+        self._changes = settings.mirror or bool(np.any(self._gain != 1.0))
+        sent = FrameRate.parse(settings.rate) if settings.rate else rate
+        self._share = (sent.numerator * rate.denominator, sent.denominator * rate.numerator)
+        self._slots: dict[str, int] = {}
+        self._held: dict[str, Frame] = {}
+        if isinstance(sink, EventSink):
+            self.event = sink.event
+        if isinstance(sink, LoopSink):
+            self.name, self.run = sink.name, sink.run
+
+    @staticmethod
+    def fits(settings: SinkConfig) -> bool:
+        """Whether a sink of these settings is to stand behind one."""
+        return bool(settings.rate or settings.gain or settings.mirror or settings.channels)
+
+    @property
+    def lost(self) -> int:
+        """Frames that the sink behind it lost."""
+        return self._sink.lost
 
     def send(self, frame: Frame) -> None:
-        """Encode once, send to all."""
-        data = self._encoder.encode(frame)
-        for i, (udp, address) in enumerate(self._targets):
-            try:
-                udp.sendto(data, address)
-                self.sent += 1
-            except OSError as error:
-                self.lost += 1
-                if i not in self._reported and not isinstance(error, BlockingIOError):
-                    self._reported.add(i)
-                    _log.warning("cannot send to %s port %s: %s", address[0], address[1], error.strerror)
+        """Pass a frame on, or hold it back: `share` of all frames go, at even distances."""
+        sent, of = self._share
+        if sent < of:
+            slot = frame.number * sent // of
+            if self._slots.get(frame.subject) == slot:
+                self._held[frame.subject] = frame
+                return
+            self._slots[frame.subject] = slot
+            self._held.pop(frame.subject, None)
+        self._pass(frame)
 
     def close(self) -> None:
-        """Close the sockets."""
-        for udp, _ in self._targets:
-            udp.close()
+        """Pass on what was held back, so that the last frame is not a pose on the way to it; then close the sink."""
+        for frame in self._held.values():
+            self._pass(frame)
+        self._sink.close()
 
-
-def _open(host: str, port: int) -> tuple[socket.socket, Any]:
-    """A non-blocking socket, and the address resolved once."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    except (OSError, UnicodeError):
-        raise UserError(f"sinks: the host {host!r} cannot be found") from None
-    udp = socket.socket(family, kind, protocol)
-    udp.setblocking(False)
-    if family == socket.AF_INET:
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    return udp, address
+    def _pass(self, frame: Frame) -> None:
+        if self._changes:
+            seen = mirror(frame.pose) if self._mirror else frame.pose
+            pose = np.clip(seen * self._gain, _LOWEST, _HIGHEST)
+            pose.setflags(write=False)
+            frame = msgspec.structs.replace(frame, pose=pose)
+        self._sink.send(frame)
 
 
 def _open_text(path: Path, mode: str) -> TextIO:
@@ -117,20 +157,8 @@ def _open_new(path: Path) -> tuple[Path, TextIO]:
     raise AssertionError("count does not end")
 
 
-class _Line(msgspec.Struct):
-    """One frame of a recording."""
-
-    subject: str
-    timecode: str
-    frame: int
-    subframe: float
-    id: str | None
-    key: int
-    values: list[float]
-
-
 class RecordingSink:
-    """Writes frames as JSON lines: a first line with rate and channels, then a line a frame.
+    """Writes frames as converters.recording reads them.
 
     Raises:
         UserError: the file cannot be written.
@@ -141,8 +169,7 @@ class RecordingSink:
         self._reported = False
         self._frames: queue.Queue[Frame | None] = queue.Queue(RECORDING_FRAMES)
         self.path, self._file = _open_new(path)
-        header = {"format": "kff-live recording", "version": 1, "rate": str(rate), "channels": LIVELINK}
-        self._file.write(msgspec.json.encode(header).decode() + "\n")
+        self._file.write(recording.header(rate))
         self._thread = threading.Thread(target=self._write, name=f"recording {path.name}", daemon=True)
         self._thread.start()
 
@@ -167,18 +194,8 @@ class RecordingSink:
 
     def _write(self) -> None:
         while (frame := self._frames.get()) is not None:
-            values = [round(float(v), 5) for v in frame.pose]
-            line = _Line(
-                frame.subject,
-                timecode(frame.number, frame.subframe, frame.rate),
-                frame.number,
-                round(frame.subframe, 4),
-                frame.utterance,
-                frame.key,
-                values,
-            )
             try:
-                self._file.write(msgspec.json.encode(line).decode() + "\n")
+                self._file.write(recording.line(frame))
             except (OSError, ValueError) as error:  # the disk is full, or `close` could not wait any longer
                 self.lost += 1
                 self._report(error)
@@ -193,13 +210,20 @@ class RecordingSink:
 
 
 def _subjects(settings: SinkConfig, config: Config) -> Sequence[str]:
-    """Whose frames a sink gets: all where none are named."""
-    return [subject.name for subject in config.subjects] if settings.subjects is None else settings.subjects
+    """Whose frames a sink gets: all where none are named, the first where the format carries one face."""
+    if settings.subjects is not None:
+        return settings.subjects
+    names = [subject.name for subject in config.subjects]
+    return names[:1] if carries_one_face(settings) else names
+
+
+def _targets(settings: LiveLink | Osc | Vmc | IFacialMocap | VRChat) -> list[tuple[str, int]]:
+    return [parse_target(target, where="targets") for target in settings.targets]
 
 
 def _livelink(settings: LiveLink, config: Config) -> dict[str, ClosingSink]:
     devices = {subject.name: subject.device for subject in config.subjects}
-    targets = [parse_target(target, where="targets") for target in settings.targets]
+    targets = _targets(settings)
     # All encoders first: a name that cannot be encoded must not leave the sockets of the names before it open.
     encoders = {
         name: livelink.Encoder(device_id(name, devices[name]), name, config.rate)
@@ -209,11 +233,40 @@ def _livelink(settings: LiveLink, config: Config) -> dict[str, ClosingSink]:
 
 
 def _osc(settings: Osc, config: Config) -> dict[str, ClosingSink]:
-    targets = [parse_target(target, where="targets") for target in settings.targets]
+    targets = _targets(settings)
     return {
         name: UdpSink(osc.Encoder(name, prefix=settings.prefix, naming=settings.naming), targets)
         for name in _subjects(settings, config)
     }
+
+
+def _vmc(settings: Vmc, config: Config) -> dict[str, ClosingSink]:
+    targets = _targets(settings)
+    here = all(is_loopback(host) for host, _ in targets)
+    encoder = vmc.Encoder(
+        naming=settings.naming,
+        presets=settings.presets,
+        bones=settings.bones,
+        positions=settings.positions,
+        whole=settings.bundle == "whole" or (settings.bundle == "auto" and here),
+    )
+    return {name: UdpSink(encoder, targets) for name in _subjects(settings, config)}
+
+
+def _ifacialmocap(settings: IFacialMocap, config: Config) -> dict[str, ClosingSink]:
+    return {
+        name: IFacialMocapSink(_targets(settings), version=settings.version, ear=_ear(settings))
+        for name in _subjects(settings, config)
+    }
+
+
+def _vrchat(settings: VRChat, config: Config) -> dict[str, ClosingSink]:
+    encoder = vrchat.Encoder(prefix=settings.prefix, native_eyes=settings.native_eyes, binary=settings.binary)
+    return {name: VRChatSink(encoder, _targets(settings), ear=_ear(settings)) for name in _subjects(settings, config)}
+
+
+def _ear(settings: IFacialMocap | VRChat) -> Ear | None:
+    return Ear(*parse_target(settings.listen, where="listen"), settings.allow) if settings.listen else None
 
 
 def _recording(settings: Recording, config: Config) -> dict[str, ClosingSink]:
@@ -221,10 +274,27 @@ def _recording(settings: Recording, config: Config) -> dict[str, ClosingSink]:
     return dict.fromkeys(_subjects(settings, config), sink)
 
 
+def _vtubestudio(settings: VTubeStudio, config: Config) -> dict[str, ClosingSink]:
+    return {name: VTubeStudioSink(settings, SystemClock()) for name in _subjects(settings, config)}
+
+
+def _livelink_device(settings: LiveLinkDevice, config: Config) -> dict[str, ClosingSink]:
+    devices = {subject.name: subject.device for subject in config.subjects}
+    return {
+        name: LiveLinkDeviceSink(settings, name, device_id(name, devices[name]), rate=config.rate, clock=SystemClock())
+        for name in _subjects(settings, config)
+    }
+
+
 _KINDS: Mapping[type, Callable[..., dict[str, ClosingSink]]] = {
     LiveLink: _livelink,
     Osc: _osc,
+    Vmc: _vmc,
+    IFacialMocap: _ifacialmocap,
+    VRChat: _vrchat,
     Recording: _recording,
+    VTubeStudio: _vtubestudio,
+    LiveLinkDevice: _livelink_device,
 }
 """The whole plug-in system: a config struct and the function that makes its sinks, one a subject."""
 
@@ -236,6 +306,10 @@ def build(settings: SinkConfig, config: Config) -> dict[str, ClosingSink]:
         ConfigError: a value that only the encoder can judge, such as an over-long subject name.
     """
     try:
-        return _KINDS[type(settings)](settings, config)
+        sinks = _KINDS[type(settings)](settings, config)
     except EncodeError as error:
         raise ConfigError(f"sinks: {error}") from None
+    if not Fitted.fits(settings):
+        return sinks
+    fitted = {id(sink): Fitted(sink, settings, config.rate) for sink in sinks.values()}  # one may serve several
+    return {name: fitted[id(sink)] for name, sink in sinks.items()}

@@ -4,10 +4,9 @@ import asyncio
 import hmac
 import http
 import logging
-import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -22,8 +21,9 @@ from kff_live.protocols.messages import Error, Event, Refused, Subscribe
 from kff_live.runtime import page_server
 from kff_live.runtime.config import WebSocket, is_loopback
 from kff_live.runtime.desk import Desk
+from kff_live.runtime.frame_hub import FrameHub
 from kff_live.runtime.generator import ModelState
-from kff_live.runtime.sinks import Encoder
+from kff_live.runtime.udp import Encoder
 
 _log = logging.getLogger(__name__)
 
@@ -35,44 +35,6 @@ MAX_EVENTS = 1000
 
 MAX_HEADERS_SECONDS = 10.0
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
-
-
-class FrameHub:
-    """The sink behind the WebSocket: keeps the newest frame of each subject and wakes the loop once.
-
-    `send` runs on the frame thread, `take` on the loop.
-    """
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self._newest: dict[str, Frame] = {}
-        self._lock = threading.Lock()
-        self._wake: Callable[[], object] = lambda: None
-        self._asked = False
-
-    def attach(self, loop: asyncio.AbstractEventLoop, callback: Callable[[dict[str, Frame]], None]) -> None:
-        """Have `callback` called on the loop with what is new."""
-
-        def wake() -> None:
-            with suppress(RuntimeError):  # the loop is closing
-                loop.call_soon_threadsafe(lambda: callback(self._take()))
-
-        self._wake = wake
-
-    def send(self, frame: Frame) -> None:
-        """Keep the frame; costs nothing while nobody has subscribed."""
-        if not self.wanted:
-            return
-        with self._lock:
-            self._newest[frame.subject] = frame
-            asked, self._asked = self._asked, True
-        if not asked:
-            self._wake()
-
-    def _take(self) -> dict[str, Frame]:
-        with self._lock:
-            newest, self._newest, self._asked = self._newest, {}, False
-        return newest
 
 
 class _Client:
@@ -122,6 +84,7 @@ class WebSocketServer:
     Args:
         encoders: by subject, for clients that want frames as Live Link packets.
         state: the model's state, for `welcome`.
+        moods: the names of the moods, for `welcome`.
     """
 
     def __init__(
@@ -133,6 +96,7 @@ class WebSocketServer:
         rate: FrameRate,
         version: str,
         state: Callable[[], ModelState],
+        moods: Callable[[], list[str]],
         encoders: Mapping[str, Encoder],
     ) -> None:
         self._settings = settings
@@ -141,9 +105,12 @@ class WebSocketServer:
         self._rate = rate
         self._version = version
         self._state = state
+        self._moods = moods
         self._encoders = encoders
         self._clients: set[_Client] = set()
         self._server: Server | None = None
+        self._ended = asyncio.Event()
+        self._error: Exception | None = None
 
     @property
     def url(self) -> str:
@@ -158,32 +125,64 @@ class WebSocketServer:
             UserError: the port is in use, or the address is not this machine's.
         """
         try:
-            self._server = await serve(
-                self._serve_client,
-                self._settings.host,
-                self._settings.port,
-                process_request=self._check_request,
-                compression=None,
-                max_size=MAX_FRAME,
-                open_timeout=MAX_HEADERS_SECONDS,
-            )
+            await self._listen()
         except OSError as error:
             where = f"websocket.port: {self._settings.host} port {self._settings.port}"
             raise UserError(
                 f"{where} cannot be used ({error.strerror or error}); is another kff-live running? "
                 "Else choose another port in config.toml"
             ) from None
-        self._hub.attach(asyncio.get_running_loop(), self._send_frames)
-        self._desk.listeners.append(self._tell_all)
+
+    async def run(self) -> None:
+        """Serve until `close`; run again after an error, it binds the port again.
+
+        Raises:
+            Exception: what sending frames or events raised.
+        """
+        if self._server is None:
+            await self._listen()
+        try:
+            await self._ended.wait()
+        finally:
+            await self.close()
+        if self._error is not None:
+            raise self._error
 
     async def close(self) -> None:
         """Close every connection."""
-        self._desk.listeners.remove(self._tell_all)
-        if self._server is not None:
-            self._server.close()
+        self._ended.set()
+        server, self._server = self._server, None
+        if server is not None:
+            self._desk.listeners.remove(self._tell_all)
+            server.close()
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.5):
-                    await self._server.wait_closed()
+                    await server.wait_closed()
+
+    async def _listen(self) -> None:
+        self._server = await serve(
+            self._serve_client,
+            self._settings.host,
+            self._settings.port,
+            process_request=self._check_request,
+            compression=None,
+            max_size=MAX_FRAME,
+            open_timeout=MAX_HEADERS_SECONDS,
+        )
+        self._ended.clear()
+        self._error = None
+        self._hub.attach(asyncio.get_running_loop(), self._send_frames)
+        self._desk.listeners.append(self._tell_all)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """An error in what is sent ends `run`, and reaches nobody who tells or hands in something."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, `run` hands it to the supervisor
+            if not self._ended.is_set():
+                self._error = error
+                self._ended.set()
 
     # --- who may connect
 
@@ -270,45 +269,45 @@ class WebSocketServer:
             rate=str(self._rate),
             model=self._state(),
             channels=[messages.Channel(c.name, c.unit, c.low, c.high) for c in CHANNELS],
+            moods=self._moods(),
         )
 
     # --- events and frames out
 
     def _tell(self, client: _Client, event: Event) -> None:
         if client.subscription.events == "own":
-            client.put_event(event)
+            with self._failing():
+                client.put_event(event)
 
     def _tell_all(self, event: Event) -> None:
-        for client in self._clients:
-            if client.subscription.events == "all" or isinstance(event, messages.Model):
-                client.put_event(event)
+        with self._failing():
+            for client in self._clients:
+                if client.subscription.events == "all" or isinstance(event, messages.Model):
+                    client.put_event(event)
 
     def tell_status(self, status: messages.Status) -> None:
         """Send how the runtime does to those who hear all events."""
-        for client in self._clients:
-            if client.subscription.events == "all":
-                client.put_event(status)
+        with self._failing():
+            for client in self._clients:
+                if client.subscription.events == "all":
+                    client.put_event(status)
 
     def _update_wanted(self) -> None:
         self._hub.wanted = any(client.subscription.frames for client in self._clients)
 
     def _send_frames(self, frames: dict[str, Frame]) -> None:
         """Encode each frame at most once a form, for however many clients."""
-        for subject, frame in frames.items():
-            encoded: dict[str, str | bytes] = {}
-            for client in self._clients:
-                wish = client.subscription
-                if wish.frames and (wish.subjects is None or subject in wish.subjects):
-                    if wish.format not in encoded:
-                        encoded[wish.format] = self._encode(frame, wish.format)
-                    client.put_frame(subject, encoded[wish.format])
+        with self._failing():
+            for subject, frame in frames.items():
+                encoded: dict[str, str | bytes] = {}
+                for client in self._clients:
+                    wish = client.subscription
+                    if wish.frames and (wish.subjects is None or subject in wish.subjects):
+                        if wish.format not in encoded:
+                            encoded[wish.format] = self._encode(frame, wish.format)
+                        client.put_frame(subject, encoded[wish.format])
 
     def _encode(self, frame: Frame, form: str) -> str | bytes:
         if form == "livelink":
             return self._encoders[frame.subject].encode(frame)
-        values = [round(value, 5) for value in frame.pose.tolist()]
-        return messages.encode(
-            messages.FrameMessage(
-                frame.subject, frame.number, round(frame.subframe, 4), frame.utterance, frame.key, values
-            )
-        )
+        return messages.encode(messages.FrameMessage.of(frame))

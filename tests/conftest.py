@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,30 @@ def chromium_path() -> str:
     """A Chromium that is installed; none is ever downloaded."""
     found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
     return next(found, "") or _absent("chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> str:
+    """Where node finds node-osc; none is ever downloaded."""
+    npm = shutil.which("npm")
+    if not npm or not shutil.which("node"):
+        _absent("node and npm are not installed: apt-get install nodejs npm")
+    root = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, check=True).stdout.strip()
+    if not (Path(root) / "node-osc").is_dir():
+        _absent("node-osc is not installed: npm install -g node-osc")
+    return root
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str, str], str]:
+    """The path of a program, by its name and what installs it; its absence skips the test, or fails it as above."""
+
+    def find(name: str, packages: str) -> str:
+        # Debian has brokers where only root looks.
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+        return found or _absent(f"{name} is not installed: apt-get install {packages}")
+
+    return find
 
 
 def _absent(reason: str) -> NoReturn:

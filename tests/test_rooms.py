@@ -100,8 +100,12 @@ def test_room_is_typed(room: str) -> None:
     assert (ROOT / room / "py.typed").exists()
 
 
-ALCOVES = {ROOT / "runtime" / "bench", ROOT / "protocols" / "idle", ROOT / "protocols" / "talk"}
-"""Folders within a room, for what would crowd it and has one way in: the benchmarks, the idle and the talk layer."""
+ALCOVES = {
+    ROOT / "runtime" / "bench", ROOT / "runtime" / "diagnosis",
+    ROOT / "protocols" / "idle", ROOT / "protocols" / "monitor", ROOT / "protocols" / "talk",
+}  # fmt: skip
+"""Folders within a room, for what would crowd it and has one way in: the benchmarks, the tools that say why nothing
+moves, the idle layer, the judgement of streams, the talk layer."""
 
 
 @pytest.mark.parametrize("room", CHAIN)

@@ -14,7 +14,7 @@ from kff_live.protocols.channels import neutral
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.runtime import cli, config
-from kff_live.runtime.bench import command, decode, frame, plain_numpy, usage
+from kff_live.runtime.bench import burst, command, decode, frame, plain_numpy, usage
 from kff_live.runtime.bench import runtime as bench_runtime
 from kff_live.runtime.bench.report import Intervals, Row, intervals, table, to_json
 
@@ -155,6 +155,42 @@ def test_the_measured_runtime_gets_the_users_model() -> None:
     (sink,) = ours.sinks
     assert isinstance(sink, config.LiveLink)
     assert sink.targets == ("127.0.0.1:9001", "127.0.0.1:9002")
+
+
+def test_what_became_of_a_burst_is_counted() -> None:
+    class Heard(burst.Ear):
+        def __init__(self, *messages: tuple[str, str]) -> None:
+            self.heard = [(0.0, {"type": kind, "id": text}) for kind, text in messages]
+
+    found = burst.Round()
+    burst._count(
+        found,
+        Heard(
+            ("started", "b-0"),
+            ("dropped", "b-1"),
+            ("error", "b-2"),
+            ("done", "b-0"),
+            ("started", "b-3"),
+            ("done", "b-3"),
+        ),
+        "b",
+    )
+    assert (found.finals, found.acted, found.last_acted, found.refused) == (3, 2, 4, 1)
+    burst._count(found, Heard(("done", "b-0"), ("done", "b-0")), "b")
+    assert found.finals == -1  # two for one line
+
+
+def test_the_rows_of_bursts_miss_what_they_should() -> None:
+    def measured(finals: int, seconds: float, resident: float) -> burst._Measured:
+        found = burst.Round(finals, 2, finals, 0, {"interrupt": [seconds], "queue": [seconds]})
+        return burst._Measured([found], usage.Usage(100.0, 0.0), usage.Usage(resident, 0.0))
+
+    quiet = measured(0, 0.002, 100.0)
+    good = burst._rows(1, measured(burst.LINES, 0.004, 101.0), quiet)
+    assert {row.met for row in good} == {True, None}
+    assert next(row for row in good if "median" in row.what).ratio == pytest.approx(2.0)
+    bad = burst._rows(500, measured(burst.LINES - 1, 0.05, 120.0), quiet)
+    assert {row.met for row in bad} == {False, None}
 
 
 def test_a_runtime_that_cannot_start_is_the_users_message() -> None:

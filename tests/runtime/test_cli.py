@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS: tuple[tuple[str, ...], ...] = ((), ("run",), ("say",), ("render",), ("bench",))
+COMMANDS: tuple[tuple[str, ...], ...] = (
+    (), ("run",), ("say",), ("render",), ("bench",), ("doctor",), ("monitor",), ("test-pattern",),
+    ("record",), ("play",),
+)  # fmt: skip
 HEAVY = ("numba", "llvmlite", "llama_cpp", "rich", "websockets", "httpx", "numpy")
 START_SECONDS = 60.0
 

@@ -1,3 +1,4 @@
+import re
 import tomllib
 from pathlib import Path
 
@@ -5,13 +6,30 @@ import numpy as np
 import platformdirs
 import pytest
 
-from kff_live.protocols.channels import HIGH, INDEX, LOW
+from kff_live.protocols.channels import GROUPS, HIGH, INDEX, LOW
 from kff_live.protocols.errors import ConfigError, UserError
 from kff_live.protocols.frames import FrameRate
+from kff_live.protocols.idle.settings import IdleSettings
 from kff_live.runtime import config
-from kff_live.runtime.config import Config, Llama, Nothing, OpenAI, Subject, decode, load
+from kff_live.runtime.config import (
+    Config,
+    IFacialMocap,
+    LiveLink,
+    LiveLinkDevice,
+    Llama,
+    Nothing,
+    OpenAI,
+    Subject,
+    Vmc,
+    VRChat,
+    VTubeStudio,
+    decode,
+    load,
+)
 
 ROOT = Path(__file__).parents[2]
+COMMON = set(LiveLink.__struct_fields__) - {"targets"}
+"""Keys that every sink understands."""
 
 
 def complaint(text: str) -> str:
@@ -36,6 +54,10 @@ def test_the_repositorys_config_file_shows_every_key() -> None:
     assert set(values["websocket"]) == set(config.WebSocket.__struct_fields__)
     assert set(values["osc_in"]) == set(config.OscIn.__struct_fields__)
     assert set(values["queue"]) == set(config.Queue.__struct_fields__)
+    assert set(values["idle"]) == set(IdleSettings.__struct_fields__) - {"moods"}
+    assert set(values["talk"]) == set(config.Talk.__struct_fields__)
+    for layer in ("idle", "talk", "capture"):
+        assert set(values[layer]["regions"]) == set(GROUPS)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +112,25 @@ def test_an_unknown_key_is_refused_with_its_path(text: str, path: str) -> None:
         ("[[subjects]]\ngain = { JawOpen = nan }", "subjects[0].gain"),
         ("[[subjects]]\noffset = { JawOpen = inf }", "subjects[0].offset"),
         ("[[subjects]]\nlimit = { JawOpen = [0.5] }", "subjects[0].limit"),
-        ("[[sinks]]\ntype = 'vmc'", "sinks[0].type: "),
+        ("[[sinks]]\ntype = 'pigeon'", "sinks[0].type: "),
         ("[[sinks]]\ntargets = []", "sinks[0]: "),
         ("[[sinks]]\ntype = 'recording'", "sinks[0]: "),
         ("subjects = []", "subjects: expected at least one"),
+        ("[[sinks]]\ntype = 'vtubestudio'\nprefix = ''", "sinks[0].prefix: '' is not 1 to 13 letters"),
+        ("[[sinks]]\ntype = 'vtubestudio'\nprefix = 'Kff_'", "sinks[0].prefix: "),
+        ("[[sinks]]\ntype = 'vtubestudio'\ntarget = 'localhost'", "sinks[0].target: "),
+        ("[[sinks]]\ntype = 'vtubestudio'\nmode = 'multiply'", "sinks[0].mode: "),
+        ("[[sinks]]\ntype = 'vtubestudio'\nweight = 1.1", "sinks[0].weight: "),
+        ("[[sinks]]\ntype = 'vtubestudio'\neyes_open = 0", "sinks[0].eyes_open: "),
+        ("[[sinks]]\ntype = 'vtubestudio'\nexpressions = { joy = 'a.json' }", "sinks[0].expressions.joy: "),
+        ("[mqtt]\ntopic = ''", "mqtt.topic: "),
+        ("[mqtt]\ntopic = 'kff/#'", "mqtt.topic: "),
+        ("[mqtt]\ngroup = 'a/b'", "mqtt.group: "),
+        ("[mqtt]\ngroup = '+'", "mqtt.group: "),
+        ("[mqtt]\nport = 0", "mqtt.port: "),
+        ("[mqtt]\nhost = ''", "mqtt.host: "),
+        (f"[mqtt]\nhost = '{'a' * 70}.example'", "mqtt.host: "),
+        ("[mqtt]\nca = 'broker.pem'", "mqtt.ca: without tls = true"),
     ],
 )
 def test_a_value_out_of_range_names_its_key(text: str, begins: str) -> None:
@@ -137,11 +174,11 @@ def test_a_limit_that_is_no_range_is_refused(limit: str) -> None:
 
 
 def test_gain_offset_and_limit_reach_their_channels() -> None:
-    subject = decode(
+    decoded = decode(
         "[[subjects]]\ngain = { JawOpen = 0.8, headPitch = -1.0 }\noffset = { MouthSmileLeft = 0.05 }\n"
         "limit = { JawOpen = [0.1, 0.7], HeadYaw = [-2.0, 2.0] }"
-    ).subjects[0]
-    s = config.settings(subject)
+    )
+    s = config.settings(decoded.subjects[0], decoded)
     jaw, pitch, smile, yaw = (INDEX[n] for n in ("JawOpen", "HeadPitch", "MouthSmileLeft", "HeadYaw"))
     assert np.allclose([s.gain[jaw], s.gain[pitch], s.offset[smile]], [0.8, -1.0, 0.05])
     assert np.allclose([s.low[jaw], s.high[jaw], s.low[yaw], s.high[yaw]], [0.1, 0.7, -2.0, 2.0])
@@ -170,6 +207,83 @@ def test_a_target_that_is_not_host_and_port_is_refused(target: str) -> None:
 )
 def test_targets(target: str, expected: tuple[str, int]) -> None:
     assert config.parse_target(target, where="x") == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "begins"),
+    [
+        ("gain = { Jaw0pen = 2.0 }", "sinks[0].gain: unknown channel 'Jaw0pen'"),
+        ("gain = { JawOpen = 21 }", "sinks[0].gain"),
+        ("channels = ['Mouth']", "sinks[0].channels: unknown channel 'Mouth'"),
+        ("rate = -1", "sinks[0].rate: "),
+        ("rate = 1001", "sinks[0].rate: "),
+        ("rate = nan", "sinks[0].rate: "),
+        ("mirror = 1", "sinks[0].mirror: "),
+    ],
+)
+@pytest.mark.parametrize("kind", ["type = 'livelink'", "type = 'osc'", "type = 'recording'\npath = 'x'"])
+def test_what_a_sink_cannot_be_told_is_refused_with_its_path(kind: str, keys: str, begins: str) -> None:
+    assert complaint(f"[[sinks]]\n{kind}\n{keys}").startswith(begins)
+
+
+@pytest.mark.parametrize("kind", ["vmc", "ifacialmocap", "vrchat", "osc'\nnaming = 'facecap"])
+def test_a_format_that_carries_one_face_is_not_given_two(kind: str) -> None:
+    text = f"[[subjects]]\nname = 'A'\n[[subjects]]\nname = 'B'\n[[sinks]]\ntype = '{kind}'\nsubjects = ['A', 'B']"
+    assert complaint(text).startswith("sinks[0].subjects: this format carries one face")
+
+
+@pytest.mark.parametrize("kind", ["ifacialmocap", "vrchat"])
+def test_a_sink_that_listens_beyond_loopback_needs_a_list_of_senders(kind: str) -> None:
+    text = f"[[sinks]]\ntype = '{kind}'\nlisten = '0.0.0.0:9001'\n"
+    assert complaint(text).startswith("sinks[0].allow: ")
+    decode(text + "allow = ['192.168.1.7']")
+    assert complaint(f"[[sinks]]\ntype = '{kind}'\nlisten = '9001'").startswith(
+        "sinks[0].listen: '9001' is not host:port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "begins"),
+    [
+        ("type = 'vmc'\nnaming = 'snake'", "sinks[0].naming: "),
+        ("type = 'vmc'\nbones = ['Hips']", "sinks[0].bones[0]: "),
+        ("type = 'vmc'\npositions = { Head = [0, 1] }", "sinks[0].positions"),
+        ("type = 'vmc'\nbundle = 'two'", "sinks[0].bundle: "),
+        ("type = 'ifacialmocap'\nversion = 'v3'", "sinks[0].version: "),
+        ("type = 'vrchat'\nnative_eyes = 1", "sinks[0].native_eyes: "),
+        ("type = 'osc'\nnaming = 'phiz'", "sinks[0].naming: "),
+    ],
+)
+def test_what_a_format_does_not_have_is_refused_with_its_path(keys: str, begins: str) -> None:
+    assert complaint(f"[[sinks]]\n{keys}").startswith(begins)
+
+
+def test_the_commented_sinks_can_be_used() -> None:
+    text = (ROOT / "config.toml").read_text(encoding="utf-8")
+    kinds: dict[str, config.SinkConfig] = {
+        "vmc": Vmc(),
+        "ifacialmocap": IFacialMocap(),
+        "vrchat": VRChat(),
+        "vtubestudio": VTubeStudio(),
+        "livelink-device": LiveLinkDevice(experimental=True),
+    }
+    for kind, settings in kinds.items():
+        comment = re.search(rf'(# type = "{kind}".*\n(?:# .*\n)*)', text)
+        assert comment
+        lines = [line.removeprefix("# ") for line in comment[1].splitlines()]
+        shown = decode("[[sinks]]\n" + "\n".join(lines)).sinks[0]
+        assert shown == settings
+        keys = {line.partition(" ")[0] for line in lines if not line.strip().startswith("#")}
+        assert keys == {"type", *set(settings.__struct_fields__) - COMMON}
+
+
+def test_a_sinks_gain_is_by_channel_or_group_and_a_filter_leaves_zeros() -> None:
+    sink = decode(
+        "[[sinks]]\ntype = 'osc'\ngain = { mouth = 0.5, JawOpen = 2.0 }\nchannels = ['mouth', 'jawOpen', 'head']"
+    ).sinks[0]
+    gain = config.sink_gain(sink)
+    names = ("MouthLeft", "JawOpen", "HeadYaw", "JawLeft", "BrowInnerUp")
+    assert gain[[INDEX[name] for name in names]].tolist() == [0.5, 2.0, 1.0, 0.0, 0.0]
 
 
 def test_a_sink_of_an_unknown_subject_is_refused() -> None:

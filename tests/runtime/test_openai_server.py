@@ -177,6 +177,8 @@ class Scripted(ThreadingHTTPServer):
         self.body = b""
         self.dies = False
         self.hangs = False
+        self.endless = b""
+        self.sent = 0
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         self.gone = threading.Event()
@@ -190,18 +192,32 @@ class Handler(BaseHTTPRequestHandler):
     server: Scripted
     protocol_version = "HTTP/1.1"
 
+    def do_GET(self) -> None:
+        assert self.path == "/v1/models"
+        self.answer()
+
     def do_POST(self) -> None:
         assert self.path == "/v1/chat/completions"
         s = self.server
         s.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         s.keys.append(self.headers["Authorization"])
+        self.answer()
+
+    def answer(self) -> None:
+        s = self.server
         self.send_response(s.status)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
-        self.send_header("Content-Length", str(len(s.body) + (10_000 if s.dies or s.hangs else 0)))
+        if not s.endless:
+            self.send_header("Content-Length", str(len(s.body) + (10_000 if s.dies or s.hangs else 0)))
         self.end_headers()
         self.wfile.write(s.body)
         self.wfile.flush()
+        try:
+            while s.endless:
+                s.sent += self.wfile.write(s.endless)
+        except OSError:  # the client has gone
+            s.gone.set()
         if s.hangs:
             self.rfile.read(1)  # until the client has gone
             s.gone.set()
@@ -310,6 +326,67 @@ def test_a_refusal_fails_the_text_with_the_servers_words(scripted: Scripted, sta
     with pytest.raises(GeneratorError, match=f"answered {status}: .*no such model") as caught:
         ask(scripted)
     assert not isinstance(caught.value, GeneratorDied)
+
+
+BUFFERS = 16 << 20
+"""More than what the system takes from a sender before it has to wait for who reads."""
+
+
+def ends(server: Scripted) -> bool:
+    """Whether the client has gone away, and before it was sent much more than it may read."""
+    return server.gone.wait(60.0) and server.sent < openai_server.MAX_STREAM + BUFFERS
+
+
+@pytest.mark.parametrize("begin", [b"", b"data: ", b"data: {}\n\ndata: ", b": "])
+def test_an_endless_line_fails_the_text(scripted: Scripted, begin: bytes) -> None:
+    scripted.body, scripted.endless = begin, b"x" * 60_000
+    with pytest.raises(
+        GeneratorError, match=f"the server sent a line of over {openai_server.MAX_LINE} bytes"
+    ) as caught:
+        ask(scripted)
+    assert not isinstance(caught.value, GeneratorDied)
+    assert ends(scripted)
+    assert scripted.sent < openai_server.MAX_LINE + BUFFERS
+
+
+@pytest.mark.parametrize("line", [b"\n", b": still there\n\n", b"data: {}\n\n"])
+def test_an_answer_that_never_ends_and_says_nothing_fails_the_text(
+    scripted: Scripted, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_server, "MAX_STREAM", 1 << 20)
+    scripted.endless = line * 1000
+    with pytest.raises(GeneratorError, match="the server sent an answer of over 1048576 bytes"):
+        ask(scripted)
+    assert ends(scripted)
+
+
+def test_of_an_endless_refusal_the_beginning_is_told(scripted: Scripted) -> None:
+    scripted.status, scripted.body, scripted.endless = 500, b"out of memory ", b"x" * 60_000
+    with pytest.raises(GeneratorError, match=r"answered 500: out of memory x{286}$"):
+        ask(scripted)
+    assert ends(scripted)
+    assert scripted.sent < openai_server.MAX_BODY + BUFFERS
+
+
+def test_a_server_that_lists_endless_models_is_ready(scripted: Scripted) -> None:
+    scripted.endless = b"x" * 60_000
+    ready = asyncio.Event()
+
+    async def scenario() -> None:
+        generator = OpenAIServer(OpenAI(base_url=scripted.url), on_state=lambda state: ready.set())
+        task = asyncio.create_task(generator.run())
+        await ready.wait()
+        assert generator.state == "ready"
+        assert await asyncio.to_thread(ends, scripted)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(scenario)
+
+
+def test_lines_may_come_in_pieces_and_the_last_without_its_end(scripted: Scripted) -> None:
+    scripted.body = events("4 smile5\n", " 😀").rstrip(b"\n")
+    assert ask(scripted) == "4 smile5\n 😀\n"
 
 
 def test_a_server_that_goes_away_in_the_middle_has_died(scripted: Scripted) -> None:

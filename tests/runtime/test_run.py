@@ -41,6 +41,7 @@ class Packet:
     subject: str
     values: NDArray[np.float32]
     at: float
+    subframe: float
 
 
 class Receiver:
@@ -69,7 +70,7 @@ class Receiver:
             assert found
             with self._arrived:
                 values = np.array(face._blend_shapes, np.float32)
-                self.packets.append(Packet(face._frames, face.name, values, at))
+                self.packets.append(Packet(face._frames, face.name, values, at, face._sub_frame))
                 self._arrived.notify_all()
 
     def wait(self, condition: Callable[[list[Packet]], bool]) -> list[Packet]:
@@ -236,7 +237,8 @@ def test_a_face_left_alone_lives_and_never_repeats_a_frame(tmp_path: Path) -> No
         wait_ready(client)
         first = len(runtime.receiver.wait(lambda packets: bool(packets[-1].values.any())))
         client.send('{"type":"mood","mood":"tense"}')
-        packets = runtime.receiver.wait(lambda packets: len(packets) > first + 600)[first:]
+        alive = len(runtime.receiver.wait(lambda packets: bool(packets[-1].values[INDEX["LeftEyeRoll"]])))
+        packets = runtime.receiver.wait(lambda packets: len(packets) > alive + 600)[first:]
         client.send('{"type":"mood","mood":"bored"}')
         error = receive(client)
         assert (error["type"], error["field"]) == ("error", "mood")
@@ -447,6 +449,22 @@ def test_an_edited_gain_shows_at_once_and_smoothly_and_a_bad_edit_changes_nothin
         assert all(0 < b.number - a.number <= 3 for a, b in itertools.pairwise(packets))
 
 
+def test_edited_layers_show_while_it_runs_and_smoothly(tmp_path: Path) -> None:
+    with running(tmp_path, idle=True) as runtime, runtime.client() as client:
+        wait_ready(client)
+        head = [INDEX["HeadYaw"], INDEX["HeadPitch"]]
+        first = len(runtime.receiver.wait(lambda packets: bool(np.abs(packets[-1].values[head]).max() > 2e-3)))
+        config = tmp_path / "config.toml"
+        edit = "[idle.regions]\nhead = { weight = 0.0 }\n[talk]\nrate = 90.0\n[capture]\nfade = 1.0\n"
+        config.write_text(f"{config.read_text()}{edit}")
+        packets = runtime.receiver.wait(lambda packets: not packets[-1].values[head].any())[first - 1 :]
+    values = np.array([p.values[head] for p in packets])
+    passed = np.diff([p.number for p in packets])
+    assert (np.abs(np.diff(values, axis=0)) < 2e-3 * passed[:, None]).all()  # rad a frame
+    assert any("settings read again" in line for line in runtime.log)
+    assert not any("restart" in line for line in runtime.log)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process cannot be sent Ctrl-C alone there")
 def test_ctrl_c_eases_to_neutral_and_leaves_within_two_seconds(tmp_path: Path) -> None:
     with running(tmp_path, idle=True) as runtime:
@@ -458,22 +476,24 @@ def test_ctrl_c_eases_to_neutral_and_leaves_within_two_seconds(tmp_path: Path) -
                 )
             )
             runtime.receiver.wait(lambda packets: packets[-1].values[INDEX["JawOpen"]] == 1.0)
-            asked = time.perf_counter()
             runtime.process.send_signal(signal.SIGINT)
             events: queue.SimpleQueue[str] = queue.SimpleQueue()
             with contextlib.suppress(ConnectionClosed):
                 while True:
                     events.put(receive(client)["type"])
-        assert runtime.process.wait(10) == 0
-        assert time.perf_counter() - asked < 2.0
+        assert runtime.process.wait(DEADLINE) == 0
         types = [events.get() for _ in range(events.qsize())]
-        assert types[-1] == "interrupted"
+        assert [kind for kind in types if kind in FINAL] == ["interrupted"]
         jaw = [float(p.values[INDEX["JawOpen"]]) for p in runtime.receiver.packets]
         opened = runtime.receiver.packets[jaw.index(1.0) :]
-        speeds = [
-            abs(float(b.values[INDEX["JawOpen"]] - a.values[INDEX["JawOpen"]])) / (b.number - a.number)
-            for a, b in itertools.pairwise(opened)
-        ]
-        assert max(speeds) < 0.12  # a frame: 0.6 s of cubic in-out reach 0.083
-        assert not any(p.values.any() for p in runtime.receiver.packets[-3:])
+        # Judged by the frames' own time, which a busy machine does not change: number and lateness, in frames.
+        for a, b in itertools.pairwise(opened):
+            passed = b.number + b.subframe - a.number - a.subframe
+            moved = abs(float(b.values[INDEX["JawOpen"]] - a.values[INDEX["JawOpen"]]))
+            assert moved < 0.1 * passed + 0.001  # 0.6 s of cubic in-out reach 0.083 a frame
+        falls = next(p.number for p in opened if p.values[INDEX["JawOpen"]] < 1.0)
+        neutral = next(p.number for p in opened if not p.values.any())
+        assert neutral - falls <= 60  # 0.6 s of release, the layers as long; a busy machine skips some
+        assert opened[-1].number - falls < 120
+        assert not any(p.values.any() for p in opened[-3:])
         assert not any("Traceback" in line for line in runtime.log)

@@ -4,9 +4,11 @@ import socket
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,14 @@ from pythonosc.osc_bundle import OscBundle
 from pythonosc.osc_message import OscMessage
 
 from kff_live.protocols import livelink, osc
-from kff_live.protocols.channels import COUNT, LIVELINK, Pose
+from kff_live.protocols.channels import COUNT, GROUPS, INDEX, LIVELINK, Pose, mirror, neutral
 from kff_live.protocols.errors import ConfigError, UserError
 from kff_live.protocols.frames import Frame, FrameRate
-from kff_live.runtime.config import Config, LiveLink, Osc, Recording, Subject
-from kff_live.runtime.sinks import RECORDING_FRAMES, RecordingSink, UdpSink, build, device_id
+from kff_live.protocols.messages import Event, Model
+from kff_live.runtime.config import Config, IFacialMocap, LiveLink, Osc, Recording, Subject, Vmc, VRChat
+from kff_live.runtime.frame_thread import EventSink
+from kff_live.runtime.sinks import RECORDING_FRAMES, Fitted, RecordingSink, build, device_id
+from kff_live.runtime.udp import UdpSink
 
 RAMP: Pose = np.linspace(0.0, 1.0, COUNT, dtype=np.float32)
 
@@ -206,6 +211,211 @@ def test_osc_channels_are_read_by_python_osc(naming: str) -> None:
         name = LIVELINK[i] if naming == "channels" else LIVELINK[i][0].lower() + LIVELINK[i][1:]
         assert message.address == f"/kff/Face/{name}"
         assert message.params == pytest.approx([RAMP[i]])
+
+
+# --- what every kind of sink can be told
+
+
+class Kept:
+    """Keeps the frames that come, and the events."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.events: list[Event] = []
+        self.lost = 0
+        self.closed = 0
+
+    def send(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def event(self, subject: str, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Silent:
+    """A sink without a use for events."""
+
+    lost = 3
+
+    def send(self, frame: Frame) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def fitted(fps: FrameRate | None = None, **settings: Any) -> tuple[Kept, Fitted]:
+    kept = Kept()
+    return kept, Fitted(kept, LiveLink(**settings), fps or FrameRate())
+
+
+def sent(pose: Pose, **settings: Any) -> Pose:
+    kept, sink = fitted(**settings)
+    sink.send(frame(pose=pose))
+    made: Pose = kept.frames[0].pose
+    return made
+
+
+def test_nothing_stands_before_a_sink_that_is_told_nothing() -> None:
+    sink = build(LiveLink(subjects=("Face",)), Config())["Face"]
+    assert isinstance(sink, UdpSink)
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rate": 30.0}, {"gain": {"JawOpen": 0.5}}, {"mirror": True}, {"channels": ("mouth",)}]
+)
+def test_every_kind_of_sink_can_be_told(settings: dict[str, Any], tmp_path: Path) -> None:
+    for kind in (LiveLink(**settings), Osc(**settings), Recording(path=str(tmp_path / "a"), **settings)):
+        sink = build(kind, Config())["Face"]
+        assert isinstance(sink, Fitted)
+        sink.close()
+
+
+def test_a_sinks_own_gain_changes_a_copy_and_no_other_sink() -> None:
+    with receiver() as one, receiver() as two:
+        plain = build(LiveLink(targets=(address(one),)), Config())["Face"]
+        louder = build(LiveLink(targets=(address(two),), gain={"JawOpen": 2.0, "headYaw": -1.0}), Config())["Face"]
+        pose = neutral()
+        pose[[INDEX["JawOpen"], INDEX["HeadYaw"], INDEX["MouthLeft"]]] = 0.3, 0.25, 0.1
+        pose.setflags(write=False)
+        for sink in (louder, plain):
+            sink.send(frame(pose=pose))
+        assert livelink.decode(one.recv(2048)).pose == pytest.approx(pose)
+        face = decode(two.recv(2048))
+        for sink in (louder, plain):
+            sink.close()
+    assert face.get_blendshape(FaceBlendShape.JawOpen) == pytest.approx(0.6)
+    assert face.get_blendshape(FaceBlendShape.HeadYaw) == pytest.approx(-0.25)
+    assert face.get_blendshape(FaceBlendShape.MouthLeft) == pytest.approx(0.1)
+
+
+def test_a_gain_ends_at_a_channels_range() -> None:
+    pose = sent(np.full(COUNT, 0.9, np.float32), gain={"mouth": 20.0, "head": -20.0, "brows": -1.0})
+    assert pose.dtype == np.float32
+    assert pose[INDEX["MouthSmileLeft"]] == 1.0
+    assert pose[INDEX["BrowInnerUp"]] == 0.0
+    assert pose[INDEX["HeadYaw"]] == pytest.approx(-3.15)
+    assert pose[INDEX["JawOpen"]] == pytest.approx(0.9)
+
+
+def test_a_channels_gain_goes_before_that_of_its_group_where_it_stands_after_it() -> None:
+    pose = sent(RAMP, gain={"mouth": 0.5, "MouthClose": 1.0})
+    assert pose[INDEX["MouthClose"]] == pytest.approx(RAMP[INDEX["MouthClose"]])
+    assert pose[INDEX["MouthPucker"]] == pytest.approx(RAMP[INDEX["MouthPucker"]] / 2)
+
+
+def test_a_mirrored_sink_shows_the_other_side() -> None:
+    assert sent(RAMP, mirror=True) == pytest.approx(mirror(RAMP))
+    pose = neutral()
+    pose[[INDEX["MouthLeft"], INDEX["HeadYaw"]]] = 0.5, 0.25
+    seen = sent(pose, mirror=True, gain={"MouthRight": 2.0})  # names are those of what is sent
+    assert (seen[INDEX["MouthRight"]], seen[INDEX["MouthLeft"]], seen[INDEX["HeadYaw"]]) == (1.0, 0.0, -0.25)
+
+
+def test_a_filter_sends_its_channels_and_leaves_the_others_neutral() -> None:
+    pose = sent(RAMP, channels=("jaw", "HeadYaw"))
+    mine = {*GROUPS["jaw"], INDEX["HeadYaw"]}
+    assert [i for i in range(COUNT) if pose[i]] == sorted(mine)
+    assert pose[sorted(mine)] == pytest.approx(RAMP[sorted(mine)])
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate", "numbers"),
+    [
+        (FrameRate(60), 30.0, [0, 2, 4, 6, 8, 10]),
+        (FrameRate(60), 20.0, [0, 3, 6, 9]),
+        (FrameRate(60), 24.0, [0, 3, 5, 8, 10]),
+        (FrameRate(60), 60.0, list(range(12))),
+        (FrameRate(60), 1000.0, list(range(12))),
+        (FrameRate(60000, 1001), 29.97, [0, 2, 4, 6, 8, 10]),
+        (FrameRate(25), 0.0, list(range(12))),
+    ],
+)
+def test_a_rate_lets_every_so_many_frames_through(fps: FrameRate, rate: float, numbers: list[int]) -> None:
+    kept, sink = fitted(fps, rate=rate, mirror=True)
+    for number in range(12):
+        sink.send(frame(number))
+    assert [f.number for f in kept.frames] == numbers
+
+
+def test_a_rate_is_kept_over_hours_and_over_ticks_that_are_skipped() -> None:
+    kept, sink = fitted(rate=20.0)
+    for number in range(5_000_001, 5_000_601):
+        if number % 7:
+            sink.send(frame(number))
+    assert len(kept.frames) == 200
+
+
+def test_each_subject_of_a_sink_has_the_whole_rate() -> None:
+    kept, sink = fitted(rate=30.0)
+    for number in range(6):
+        for name in ("A", "B"):
+            sink.send(frame(number, subject=name))
+    assert [(f.number, f.subject) for f in kept.frames] == [(n, s) for n in (0, 2, 4) for s in "AB"]
+
+
+def test_the_last_frame_leaves_although_the_rate_held_it_back() -> None:
+    kept, sink = fitted(rate=1.0)
+    for number in range(60, 100):
+        sink.send(frame(number))
+    sink.close()
+    assert [f.number for f in kept.frames] == [60, 99]
+    assert kept.closed == 1
+
+
+def test_a_sink_of_several_subjects_stays_one(tmp_path: Path) -> None:
+    sinks = build(Recording(path=str(tmp_path / "a"), mirror=True), Config(subjects=subjects("A", "B")))
+    assert sinks["A"] is sinks["B"]
+    sinks["A"].close()
+
+
+def test_events_reach_a_sink_that_takes_them_through_whatever_stands_before_it() -> None:
+    kept, sink = fitted(mirror=True)
+    assert isinstance(sink, EventSink)
+    sink.event("", Model("ready"))
+    assert kept.events == [Model("ready")]
+    silent = Fitted(Silent(), LiveLink(mirror=True), FrameRate())
+    assert not isinstance(silent, EventSink)
+    assert silent.lost == 3
+
+
+# --- formats that carry one face
+
+
+def test_vmc_is_one_bundle_on_this_machine_and_split_beyond_it() -> None:
+    def bundles(target: str, **settings: Any) -> int:
+        with receiver() as udp:
+            sink = build(Vmc(targets=(address(udp), *target.split()), **settings), Config())["Face"]
+            sink.send(frame())
+            found = [udp.recv(4096)]
+            while b"/VMC/Ext/Blend/Apply" not in found[-1]:
+                found.append(udp.recv(4096))
+            sink.close()
+        return len(found)
+
+    assert bundles("") == bundles("", bundle="whole") == bundles("192.0.2.1:9", bundle="whole") == 1
+    assert bundles("192.0.2.1:9") == bundles("", bundle="split") == 2
+
+
+@pytest.mark.parametrize("kind", [Vmc, IFacialMocap, VRChat, partial(Osc, naming="facecap")])
+def test_a_format_without_names_carries_the_first_face_or_the_one_that_is_named(kind: Callable[..., Any]) -> None:
+    config = Config(subjects=subjects("A", "B"))
+    for settings, names in (({}, ["A"]), ({"subjects": ("B",)}, ["B"]), ({"subjects": ()}, [])):
+        sinks = build(kind(targets=("127.0.0.1:9",), **settings), config)
+        assert list(sinks) == names
+        for sink in sinks.values():
+            sink.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [(VRChat(prefix="F T"), "sinks: prefix: "), (VRChat(binary={"Jaw": 2}), "sinks: binary: Jaw = 2")],
+)
+def test_what_no_avatar_can_have_is_the_users_error(settings: VRChat, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        build(settings, Config())
 
 
 # --- recording

@@ -23,12 +23,13 @@ from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import WebSocket
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.director import Director
+from kff_live.runtime.frame_hub import FrameHub
 from kff_live.runtime.frame_thread import FrameThread, Lane
 from kff_live.runtime.generator import Generator, ScriptedGenerator
 from kff_live.runtime.player import Player
 from kff_live.runtime.sinks import device_id
 from kff_live.runtime.waiting import Rules
-from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME, FrameHub, WebSocketServer
+from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME, WebSocketServer
 
 RATE = FrameRate(30000, 1001)
 NAMES = ("Face", "Anna")
@@ -69,6 +70,7 @@ class Stage:
             rate=RATE,
             version="1.2.3",
             state=lambda: "loading",
+            moods=lambda: ["calm", "shy"],
             encoders={name: livelink.Encoder(device_id(name), name, RATE) for name in NAMES},
         )
 
@@ -146,6 +148,7 @@ def test_welcome_says_what_there_is(free_port: int) -> None:
             assert welcome == {
                 "type": "welcome", "version": 1, "runtime": "1.2.3", "subjects": ["Face", "Anna"],
                 "fps": 29.97, "rate": "30000/1001", "model": "loading",
+                "moods": ["calm", "shy"],
             }  # fmt: skip
             assert channels == [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high} for c in CHANNELS]
             assert len(channels) == 61
@@ -390,6 +393,40 @@ def test_what_is_not_accepted_is_answered_and_the_connection_goes_on(
     run(scenario)
 
 
+def test_where_a_sound_is_is_kept_while_its_text_waits(free_port: int) -> None:
+    async def scenario() -> None:
+        async with stage(free_port) as s, s.client() as connection:
+            pose = {"JawOpen": 0.5}
+            await send(connection, type="keyframes", id="first", keyframes=[{"pose": pose, "way": 0.1, "hold": 0.3}])
+            await send(connection, type="say", id="voice", text="It is a fine day.", speech={"duration": 60.0})
+            await send(connection, type="sync", id="voice", position=10.0)
+            events = [await read(connection)]
+            while (events[-1]["type"], events[-1]["id"]) != ("started", "voice"):
+                events.append(await read(connection))
+            assert -50.0 < events[-1]["sound"] <= -10.0
+            await send(connection, type="sync", id="voice", playing=False)
+            final = (await read_until_final(connection, "voice"))[-1]
+            assert (final["type"], final["reason"]) == ("interrupted", "the sound was cut")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("text_id", ["silent", "nobody"])
+def test_a_sync_of_what_is_not_spoken_is_an_error_that_names_the_field(free_port: int, text_id: str) -> None:
+    async def scenario() -> None:
+        answer = "smile: 1+99 smile5\n"
+        async with stage(free_port, generator=ScriptedGenerator(default=answer)) as s, s.client() as connection:
+            await send(connection, type="say", id="silent", text="Hello")
+            await send(connection, type="sync", id=text_id, position=1.0)
+            error = await read(connection)
+            while error["type"] != "error":
+                error = await read(connection)
+            assert (error["code"], error["field"], error["id"]) == ("unknown-id", "id", text_id)
+            assert f"no text {text_id!r} is to be spoken" in error["message"]
+
+    run(scenario)
+
+
 def test_an_error_carries_the_id_of_the_message(free_port: int) -> None:
     async def scenario() -> None:
         answer = "smile: 1+99 smile5\n"
@@ -414,8 +451,8 @@ def test_a_full_queue_is_an_error_for_the_sender(free_port: int) -> None:
             await send(connection, type="say", text="a", id="playing")
             while (await read(connection))["type"] != "started":
                 pass
-            for i in range(5):
-                await send(connection, type="say", text="a", id=f"{i}")
+            for i in range(5):  # each of lower priority, so that nobody gives way
+                await send(connection, type="say", text="a", id=f"{i}", priority=5 - i)
             answers: dict[str, str] = {}
             while len(answers) < 5:
                 event = await read(connection)
