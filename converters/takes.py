@@ -40,12 +40,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("jsonl", ".jsonl", "our recording, JSON lines"),
             Format("npy", ".npy", "NumPy array, 61 or 52 columns, as of Express4D", has_times=False),
             Format("kff", ".kff", "keyframe text", has_frames=False),
-            Format(
-                "keyframeface",
-                ".jsonl",
-                "KeyframeFace's answers, JSON lines",
-                has_frames=False,
-            ),
+            Format("keyframeface", ".jsonl", "KeyframeFace's answers, JSON lines", has_frames=False),
             Format("keyframeface-csv", ".csv", "KeyframeFace's CSV, a keyframe a row", has_frames=False),
         )
     }

@@ -35,6 +35,10 @@ DRIFT = 0.002
 MOST_DOUBT = 5.0
 """Frames with times that cannot be, after which a sender's times are no longer used; ten good ones make up for one."""
 
+MOST_SUBJECTS = 64
+"""Subjects that are recorded from a port."""
+
+_MOST_REASONS = 100
 _WAKE_SECONDS = 0.2  # how long Ctrl-C may wait
 _DECODER = msgspec.json.Decoder(Welcome | FrameMessage | Error)
 
@@ -118,17 +122,23 @@ class Arriving:
             try:
                 packet = livelink.decode(datagram.data)
             except DecodeError as error:
-                self.unread[f"no Live Link packet ({error})"] += 1
+                self._leave(f"no Live Link packet ({error})")
                 continue
             if not isinstance(packet.pose, np.ndarray):
-                self.unread["without a face"] += 1
+                self._leave("without a face")
+                continue
+            if packet.subject not in clocks and len(clocks) == MOST_SUBJECTS:
+                self._leave("of too many subjects")
                 continue
             frame = Frame(packet.subject, packet.number, packet.subframe, packet.rate, packet.pose)
             timed = clocks[packet.subject].timed(frame, datagram.at)
-            if timed is None:
-                self.unread[f"of {packet.subject!r} with a time that cannot be"] += 1
-                continue
-            yield timed
+            if timed is not None:
+                yield timed
+            else:
+                self._leave(f"of {packet.subject!r} with a time that cannot be")
+
+    def _leave(self, why: str) -> None:
+        self.unread[why if why in self.unread or len(self.unread) < _MOST_REASONS else "for other reasons"] += 1
 
     def close(self) -> None:
         """Stop listening."""
@@ -192,6 +202,8 @@ class Recorder:
             return
         if self._rate is None:
             self._rate = frame.rate
+            if self._file.seekable():
+                self._file.truncate(0)
             self._file.write(livelink_csv.header() if self._csv else recording.header(frame.rate))
         frame = recording.at_rate(frame, self._rate)
         self._file.write(livelink_csv.line(frame) if self._csv else recording.line(frame))
@@ -232,18 +244,24 @@ def _source(options: argparse.Namespace) -> Source:
 
 @contextmanager
 def _new(path: Path, *, force: bool) -> Iterator[TextIO]:
-    """A file that keeps every line as soon as it is written: a take must not be lost with the program."""
+    """A file that keeps every line as soon as it is written: a take must not be lost with the program.
+
+    What `force` overwrites is there until the first frame has come, and a file without a line does not stay.
+    """
     try:
-        file = path.open("w" if force else "x", encoding="utf-8", newline="\n", buffering=1)
+        file = path.open("a" if force else "x", encoding="utf-8", newline="\n", buffering=1)
     except FileExistsError:
         raise UserError(f"{path}: it exists; --force overwrites it") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    with file:
-        try:
+    try:
+        with file:
             yield file
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
 
 
 @contextmanager
@@ -284,8 +302,6 @@ def _end(source: Source, recorder: Recorder, seconds: float, path: Path) -> int:
     for what, count in source.unread.most_common(5):
         _tell(f"{count} packets {what}")
     if not recorder.frames:
-        if path.is_file():
-            path.unlink()
         _tell(f"nothing came from {source.name}; nothing is written")
         return 1
     _tell(f"{path}: {recorder.frames} frames in {seconds:.1f} s ({recorder.frames / max(seconds, 1e-3):.1f} a second)")

@@ -165,7 +165,7 @@ def test_the_subject_is_that_of_the_name_of_the_file(tmp_path: Path, convert: Co
     said = convert(take, tmp_path / "out.jsonl")
     assert {frame.subject for frame in read(tmp_path / "out.jsonl")} == {"Anna"}
     assert "note" not in said
-    convert(tmp_path / "out.jsonl", tmp_path, "--slate", "Kff", "--take", "7", "--to", "csv")
+    convert(tmp_path / "out.jsonl", tmp_path, "--slate", "Kff", "--take", "7")
     assert (tmp_path / "Kff_7_Anna.csv").exists()
     assert "Slate_1_Face.csv" in convert(take, tmp_path / "take.csv")
 
@@ -236,7 +236,7 @@ def test_a_take_that_is_wrong_in_its_last_line_leaves_nothing(tmp_path: Path, co
         (("take.csv", "out.csv", "--fps", "fast"), "--fps: 'fast' is not a frame rate"),
         (("take.csv", "out.csv", "--in-fps", "0"), "--in-fps: '0' is not a frame rate"),
         (("take.csv", "out.kff", "--error", "2"), "take.csv: error: 2.0 is outside 0.001 to 1"),
-        (("take.csv", ".", "--slate", "A_1_B", "--to", "csv"), "does not name the subject 'Face' to Unreal"),
+        (("take.csv", ".", "--slate", "A_1_B"), "does not name the subject 'Face' to Unreal"),
         (("thin", "take.csv", "out.csv"), "thin: expected frames to keyframes, got csv to csv"),
         (("thin", "text.kff", "out.kff"), "thin: expected frames to keyframes, got kff to kff"),
         (("text.kff", "out.jsonl", "--to", "keyframeface", "--fps", "30"), "--fps: keyframes have no frames a second"),
