@@ -66,7 +66,7 @@ def write_adapter(model: Any, out: Path) -> None:
     Raises:
         UserError: the adapter is more than plain LoRA on linear layers, or the converter does not know the model.
     """
-    tensors = get_peft_model_state_dict(model)
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     modules = [name.removesuffix(_A) for name in tensors if name.endswith(_A)]
     other = [name for name in tensors if not name.endswith((_A, _B))]
     if other or not modules:

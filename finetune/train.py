@@ -74,6 +74,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         for group in optimizer.param_groups:
             group["lr"] = rate
         model.train()
+        # By the step, so that dropout goes on after a resume as it would have without.
+        torch.manual_seed(random.Random(f"{settings.train.seed} {step} {share[0]}").getrandbits(63))
         started = time.monotonic()
         loss = loss_of(model, collate([examples[i] for i in plan[step]], _pad(tokenizer), accelerator.device))
         accelerator.backward(loss)
@@ -95,7 +97,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
             progress(step + 1, len(plan), losses)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        bare.save_pretrained(out)
+        bare.peft_config["default"].base_model_name_or_path = settings.train.base
+        bare.save_pretrained(out, save_embedding_layers=False)
         tokenizer.save_pretrained(out)
         shutil.rmtree(out / "state", ignore_errors=True)
     return losses
@@ -186,12 +189,16 @@ def _pad(tokenizer: Any) -> int:
 
 
 def _save_state(out: Path, model: Any, optimizer: Any, step: int, settings: Settings) -> None:
-    """All that a later run needs, put in place at once."""
+    """All that a later run needs; complete before the one before is removed."""
     new, state = out / "state.new", out / "state"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     torch.save(
-        {"adapter": get_peft_model_state_dict(model), "optimizer": optimizer.state_dict(), "step": step},
+        {
+            "adapter": get_peft_model_state_dict(model, save_embedding_layers=False),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+        },
         new / "state.pt",
     )
     (new / "settings.json").write_bytes(msgspec.json.encode(settings))
@@ -201,6 +208,9 @@ def _save_state(out: Path, model: Any, optimizer: Any, step: int, settings: Sett
 
 def _resume(out: Path, model: Any, optimizer: Any, settings: Settings) -> int:
     """The step to go on with; 0 when there is nothing to go on from, or it was made with other settings."""
+    new = out / "state.new"
+    if not (out / "state").exists() and (new / "settings.json").is_file():  # stopped in the middle of _save_state
+        new.rename(out / "state")
     state = out / "state" / "state.pt"
     if not state.is_file() or (out / "state" / "settings.json").read_bytes() != msgspec.json.encode(settings):
         return 0

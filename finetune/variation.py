@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 
 from kff_live.finetune.scripts import Script
 from kff_live.protocols.channels import LIVELINK, SHAPES, mirror
@@ -40,15 +41,20 @@ _SHE = {"she": "he", "herself": "himself", "hers": "his", "mrs": "mr", "girl": "
         "queen": "king", "grandma": "grandpa", "grandmother": "grandfather"}  # fmt: skip
 _SIDES = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost",
           "leftward": "rightward", "rightward": "leftward"}  # fmt: skip
-_NOT_A_SIDE = re.compile(
-    r"\b(?:all right|right (?:now|away|here|there|then|after|before|when|as|up|down|into|through|back|on|past|behind"
-    r"|answer|thing)|that's right|you(?:'re| are|r)? right|is right|was right|are right|"
-    r"(?:has|have|had|he|she|they|we|i|just|be|been|got|who|which|it|what'?s|is|was|nothing|anything|any|are|one|chair"
-    r") left|left (?:me|him|her|it|us|them|you|the|my|his|in|behind|alone|without|for|to|with|on|at|a|over)|"
-    r"bright|copyright|alright|righty?)\b",
+_SIDE = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
+_SURELY_A_SIDE = re.compile(
+    r"\b(?:the|his|her|their|its|my|your|own|far|upper|lower|outer|inner|to) (?:left|right)\b"
+    r"(?! (?:answer|thing|time))",
     re.IGNORECASE,
 )
-_ASYMMETRIC_WORDS = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
+_NOT_A_SIDE = re.compile(
+    r"\b(?:(?:all|it|that's|what's|who|is|was|are|were|you|you're|he's|she's|stood|proves \w+) right|"
+    r"right (?:now|away|here|there|then|after|before|when|as|up|down|in|into|through|back|on|past|behind|answer|thing|time)|"
+    r"(?:has|have|had|he|she|they|we|i|just|be|been|got|who|which|it|what'?s|is|was|nothing|anything|any|are|one|chair"
+    r"|all|someone|lips|rats|seconds|feather) left|left (?:me|him|her|it|us|them|you|the|my|his|in|behind|alone|without"
+    r"|for|to|with|on|at|a|over|by|bare|hanging|wet|two))\b",
+    re.IGNORECASE,
+)
 
 _CHAT_FRAMES = ('"{}"', '"{}"', "{}", "says: {}", '"{}," she says.', '"{}," he says.', "[chat] {}", "> {}")
 _ACT_FRAMES = ("({})", "*{}*", "[{}]", "{}", "Act: {}", "Stage direction: {}")
@@ -65,9 +71,10 @@ def vary(script: Script, rng: random.Random) -> Script:
 
 
 def can_mirror(script: Script) -> bool:
-    """Whether the text names a side, and no word in it that only looks like one."""
+    """Whether the face does something on one side, and the text names a side and nothing that only looks like one."""
     text = _words_of(script)
-    return bool(_ASYMMETRIC_WORDS.search(text)) and not _NOT_A_SIDE.search(text)
+    one_sided = any(not np.array_equal(mirror(keyframe.pose), keyframe.pose) for keyframe in script.poses())
+    return one_sided and bool(_SIDE.search(text)) and not _NOT_A_SIDE.search(_SURELY_A_SIDE.sub("", text))
 
 
 def mirrored(script: Script) -> Script:

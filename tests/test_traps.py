@@ -79,7 +79,7 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
     # --- takes
     21: ("the app's titles of mouth left and right are exchanged", (
         f"{CSV}::test_mouth_left_stands_where_the_app_has_it",
-        f"{CSV}::test_the_mouth_goes_to_the_side_that_is_asked_for",
+        f"{CSV}::test_the_mouth_goes_to_the_side_that_the_reading_says",
         f"{CSV}::test_a_side_of_its_own_comes_back_as_it_went",
         f"{CONVERT}::test_the_mouth_of_the_phone_app_is_put_right",
         "protocols/test_channels.py::test_a_mouth_to_the_left_lands_under_its_own_title_in_a_csv",
