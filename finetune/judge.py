@@ -121,10 +121,10 @@ def train_judge(
     for epoch in range(_EPOCHS):
         chosen = torch.tensor(rng.permutation([rng.choice(own) for own in scripts.values()]))
         judge.train()
-        for some in chosen.split(_BATCH):
+        for some in chosen.split(_BATCH):  # type: ignore[no-untyped-call]
             loss = judge.loss(texts[some], motions[some])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         judge.eval()
         with torch.inference_mode():

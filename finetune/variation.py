@@ -49,7 +49,8 @@ _SURELY_A_SIDE = re.compile(
 )
 _NOT_A_SIDE = re.compile(
     r"\b(?:(?:all|it|that's|what's|who|is|was|are|were|you|you're|he's|she's|stood|proves \w+) right|"
-    r"right (?:now|away|here|there|then|after|before|when|as|up|down|in|into|through|back|on|past|behind|answer|thing|time)|"
+    r"right (?:now|away|here|there|then|after|before|when|as|up|down|in|into|through|back|on|past|behind|answer|thing"
+    r"|time)|"
     r"(?:has|have|had|he|she|they|we|i|just|be|been|got|who|which|it|what'?s|is|was|nothing|anything|any|are|one|chair"
     r"|all|someone|lips|rats|seconds|feather) left|left (?:me|him|her|it|us|them|you|the|my|his|in|behind|alone|without"
     r"|for|to|with|on|at|a|over|by|bare|hanging|wet|two))\b",
