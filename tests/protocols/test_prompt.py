@@ -116,8 +116,8 @@ def test_template_that_fails_is_refused_as_the_models_fault(template: str) -> No
 # --- what is asked ------------------------------------------------------------------------------------------------
 
 
-def test_compact_request_names_every_word_of_the_notation() -> None:
-    system = text_of(ask(PromptInput("hi"), examples=False))
+def test_a_model_that_was_not_trained_is_told_every_word_of_the_notation() -> None:
+    system = text_of(ask(PromptInput("hi"), examples=True))
     listed = system.split("Muscles: ", 1)[1].split(".", 1)[0].split()
     assert listed == [name.word for name in NAMES]
 
@@ -133,9 +133,10 @@ def test_worked_examples_are_keyframe_text() -> None:
         assert parser.errors == []
 
 
-def test_examples_can_be_left_out() -> None:
+def test_a_model_that_was_trained_is_told_little() -> None:
     (chat,) = messages(PromptInput("hi"), examples=False)
     assert [message.role for message in chat] == ["system", "user"]
+    assert len(text_of(chat[0].pieces)) < 40
 
 
 @pytest.mark.parametrize(
