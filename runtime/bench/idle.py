@@ -6,27 +6,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from kff_live.converters import takes
 from kff_live.protocols import kernels
-from kff_live.protocols.errors import DecodeError, UserError
+from kff_live.protocols.errors import UserError
 from kff_live.protocols.frames import FrameRate
 from kff_live.protocols.idle.layer import Idle
 from kff_live.protocols.idle.report import report
 from kff_live.runtime.bench.report import Row, Tell
 from kff_live.runtime.config import Config
 from kff_live.runtime.player import Player
-
-
-class _Header(msgspec.Struct):
-    """First line of a recording."""
-
-    rate: str
-
-
-class _Line(msgspec.Struct):
-    """What is needed of a frame of a recording."""
-
-    subject: str
-    values: list[float]
 
 
 def idle(config: Config, *, minutes: float, take: str | None, tell: Tell) -> list[Row]:
@@ -65,28 +53,15 @@ def play(config: Config, minutes: float) -> NDArray[np.float32]:
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], FrameRate]:
-    """The poses of the first subject of a recording, and their rate.
+    """The poses of a take, and their rate; the neutral frames with which a runtime says goodbye are left out.
 
     Raises:
-        UserError: the file cannot be read, or a line is not a frame; the message names it.
+        UserError: the file cannot be read, a line is not a frame, or it is short; the message names it.
     """
-    number = 0
-    try:
-        with path.open(encoding="utf-8") as file:
-            number += 1
-            rate = FrameRate.parse(msgspec.json.decode(file.readline(), type=_Header).rate)
-            poses: list[list[float]] = []
-            subject = None
-            for text in file:
-                number += 1
-                line = msgspec.json.decode(text, type=_Line)
-                subject = subject or line.subject
-                if line.subject == subject:
-                    poses.append(line.values)
-    except OSError as error:
-        raise UserError(f"--take: {path}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--take: {path} line {number}: {error}") from None
-    if len(poses) < 60 * rate.hz:
-        raise UserError(f"--take: {path}: {len(poses)} frames, at least a minute is needed")
-    return np.array(poses, np.float32), rate
+    with takes.opened(path) as take:
+        frames = list(take.frames)
+    if not frames or len(frames) < 60 * frames[0].rate.hz:
+        raise UserError(f"--take: {path}: {len(frames)} frames, at least a minute is needed")
+    poses = np.array([frame.pose for frame in frames], np.float32)
+    moving = np.flatnonzero(poses.any(axis=1))
+    return poses[: moving[-1] + 1 if len(moving) else 0], frames[0].rate
