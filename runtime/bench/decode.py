@@ -124,10 +124,14 @@ def decode(config: Config, *, tell: Tell) -> list[Row]:
     """
     if not isinstance(config.model, Llama):
         return [Row(part=_PART, what="tokens a second", note='not measured: model.engine is not "llama"')]
-    bench = _Bench(prepared(engine_settings(config.model)))
+    asked = engine_settings(config.model)
+    bench = _Bench(prepared(asked))
     try:
         tell(f"decode: {_ROUNDS} x {len(TEXTS)} texts, each also through the bare loop")
         rows = _compare(bench)
+        if asked.merge:
+            tell(f"decode: {len(TEXTS)} texts with the adapter merged and beside its base")
+            rows += _merged_rows(bench, msgspec.structs.replace(asked, merge=""))
         tell(f"decode: {_THEIR_TEXTS} texts through llama-cpp-python's own grammar path")
         return [*rows, _their_row(bench)]
     finally:
@@ -162,6 +166,28 @@ def _compare(bench: _Bench) -> list[Row]:
         Row(
             part=_PART, what="best tokens that the grammar refused", value=100 * refused / tokens, unit="%",
             note=f"{refused} of {tokens}",
+        ),
+    ]  # fmt: skip
+
+
+def _merged_rows(bench: _Bench, beside: EngineSettings) -> list[Row]:
+    other = _Bench(beside)
+    try:
+        both = [(bench.write(text), other.write(text)) for text in TEXTS for _ in range(2)]
+    finally:
+        other.engine.free()
+    speeds = [[(w.tokens - 1) / w.seconds for w in pair] for pair in both if min(w.tokens for w in pair) > 1]
+    merged, alone = np.median(speeds, axis=0)
+    line, line_alone = np.median([[w.line_seconds for w in pair] for pair in both], axis=0)
+    reference = "the adapter beside its base"
+    return [
+        Row(
+            part=_PART, what="with the adapter merged", value=float(merged), unit="tokens/s",
+            reference=float(alone), reference_is=reference,
+        ),
+        Row(
+            part=_PART, what="first line, with the adapter merged", value=1000 * float(line), unit="ms",
+            reference=1000 * float(line_alone), reference_is=reference,
         ),
     ]  # fmt: skip
 
