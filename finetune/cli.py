@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--adapter-only", action="store_true", help="the adapter by itself, to be loaded beside its base"
     )
-    export.add_argument("--quantization", choices=settings.QUANTIZATIONS, help="(default: the settings')")
+    export.add_argument("--quantization", choices=get_args(settings.Quantization), help="(default: the settings')")
     export.add_argument("--prompts", type=int, metavar="N", help="answers to compare (default: the settings')")
     export.add_argument("-o", "--output", type=Path, metavar="FILE.gguf", help="(model.gguf, or adapter.gguf)")
     evaluate = commands.add_parser(

@@ -1,14 +1,12 @@
 """A learned judge of whether a motion fits a text, as text-to-motion work measures it: R-Precision and distance.
 
 Two small networks put texts and motions on one unit sphere. They are trained on the training split alone, so that a
-text lies nearer to its own motion than to the others of a batch (InfoNCE). A text is the mean of a language model's
-frozen token embeddings, rare tokens weighing more; a motion is its poses at a few moments, spread over its length.
+text lies nearer to its own motion than to the others of a batch (InfoNCE). A text is the mean over its tokens of a
+frozen language model's middle layer; a motion is its poses at a few moments, spread over its length.
 """
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,40 +19,42 @@ POOL = 32
 """Texts among which a motion has to find its own; as in the literature."""
 
 _MOMENTS = 16
-_WIDTH, _HIDDEN, _BATCH, _EPOCHS = 128, 256, 128, 40
+_WIDTH, _HIDDEN, _BATCH, _EPOCHS = 128, 256, 128, 30
 
+Progress = Callable[[int, int], None]
+"""Told how much of how much is done."""
 
-@dataclass(frozen=True)
-class Pair:
-    """A text, its motion, and the script that they come from; variations of one script are never set against it."""
-
-    script: str
-    text: str
-    motion: Motion
+Pair = tuple[str, Motion]
+"""A text and its motion."""
 
 
 class Reader:
-    """Texts as vectors: the mean of frozen token embeddings, each weighted by its rarity among `texts`."""
+    """Texts as vectors: the mean over their tokens of the middle layer of a frozen model of transformers."""
 
-    def __init__(self, model: Any, tokenizer: Any, texts: list[str]) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model.eval()
         self._tokenizer = tokenizer
-        embeddings = model.get_input_embeddings().weight.detach().float()
-        self._embeddings = (embeddings - embeddings.mean(0)) / embeddings.std()
-        spread = Counter(token for text in texts for token in set(self._tokens(text)))
-        self._rarity = torch.tensor([math.log((len(texts) + 2) / (spread[i] + 1)) for i in range(len(embeddings))])
 
-    def _tokens(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(" " + text.lower(), add_special_tokens=False).input_ids
-        return ids
-
-    def read(self, texts: list[str]) -> torch.Tensor:
-        """float32[texts, width of the embeddings]."""
-        rows = []
-        for text in texts:
-            ids = torch.tensor(self._tokens(text))
-            weights = self._rarity[ids, None]
-            rows.append((self._embeddings[ids] * weights).sum(0) / weights.sum())
-        return torch.stack(rows)
+    @torch.inference_mode()
+    def read(self, texts: list[str], *, progress: Progress = lambda done, of: None) -> torch.Tensor:
+        """float32[texts, width of the model]."""
+        ids = [self._tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # texts of one batch are alike in length
+        rows: dict[int, torch.Tensor] = {}
+        for start in range(0, len(order), 16):
+            some = order[start : start + 16]
+            batch = nn.utils.rnn.pad_sequence([torch.tensor(ids[i]) for i in some], batch_first=True)
+            mask = nn.utils.rnn.pad_sequence([torch.ones(len(ids[i])) for i in some], batch_first=True)
+            with torch.autocast("cpu", torch.bfloat16):
+                states = self._model(
+                    input_ids=batch, attention_mask=mask.long(), output_hidden_states=True, use_cache=False,
+                    logits_to_keep=1,
+                ).hidden_states  # fmt: skip
+            middle = states[len(states) // 2].float()
+            means = (middle * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            rows.update(zip(some, means, strict=True))
+            progress(len(rows), len(order))
+        return torch.stack([rows[i] for i in range(len(ids))])
 
 
 def moments(motions: list[Motion]) -> torch.Tensor:
@@ -75,24 +75,28 @@ class Judge(nn.Module):
     def __init__(self, reader: Reader, texts: torch.Tensor, motions: torch.Tensor) -> None:
         super().__init__()
         self._reader = reader
-        self._mean, self._spread = motions.mean(0), motions.std(0) + 0.05
-        self._text_side, self._motion_side = (
+        self._scales = [(known.mean(0), known.std(0, correction=0) + 0.05) for known in (texts, motions)]
+        self._sides = nn.ModuleList(
             nn.Sequential(
-                nn.Dropout(0.5), nn.Linear(width, _HIDDEN), nn.GELU(), nn.Dropout(0.5), nn.Linear(_HIDDEN, _WIDTH)
+                nn.Dropout(0.5), nn.Linear(known.shape[1], _HIDDEN), nn.GELU(),
+                nn.Dropout(0.5), nn.Linear(_HIDDEN, _WIDTH),
             )
-            for width in (texts.shape[1], motions.shape[1])
-        )
-        self._scale = nn.Parameter(torch.tensor(2.5))
+            for known in (texts, motions)
+        )  # fmt: skip
+        self._sharpness = nn.Parameter(torch.tensor(2.5))
 
     def forward(self, texts: torch.Tensor, motions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Points of what `Reader.read` and `moments` give: float32[n, 128] each."""
-        sides = self._text_side(texts), self._motion_side((motions - self._mean) / self._spread)
-        return nn.functional.normalize(sides[0], dim=-1), nn.functional.normalize(sides[1], dim=-1)
+        text, motion = (
+            nn.functional.normalize(side((known - mean) / spread), dim=-1)
+            for side, known, (mean, spread) in zip(self._sides, (texts, motions), self._scales, strict=True)
+        )
+        return text, motion
 
     def loss(self, texts: torch.Tensor, motions: torch.Tensor) -> torch.Tensor:
         """InfoNCE both ways over pairs, row by row."""
-        points = self(texts, motions)
-        likeness = points[0] @ points[1].T * self._scale.exp()
+        text, motion = self(texts, motions)
+        likeness = text @ motion.T * self._sharpness.exp()
         own = torch.arange(len(texts))
         return (nn.functional.cross_entropy(likeness, own) + nn.functional.cross_entropy(likeness.T, own)) / 2
 
@@ -100,38 +104,32 @@ class Judge(nn.Module):
     def points(self, texts: list[str], motions: list[Motion]) -> tuple[torch.Tensor, torch.Tensor]:
         """Points of texts and motions."""
         self.eval()
-        found: tuple[torch.Tensor, torch.Tensor] = self(self._reader.read(texts), moments(motions))
-        return found
+        text, motion = self(self._reader.read(texts), moments(motions))
+        return text, motion
 
 
-def train_judge(
-    reader: Reader, pairs: list[Pair], held_out: list[Pair], *, seed: int = 1, progress: Callable[[int, int], None]
-) -> Judge:
+def train_judge(reader: Reader, pairs: list[Pair], held_out: list[Pair], *, seed: int = 1, progress: Progress) -> Judge:
     """A judge, kept as it was when `held_out` fitted best; without any, as it was last."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    texts, motions = reader.read([pair.text for pair in pairs]), moments([pair.motion for pair in pairs])
-    other = (reader.read([p.text for p in held_out]), moments([p.motion for p in held_out])) if held_out else None
+    texts, motions = reader.read([text for text, _ in pairs], progress=progress), moments([m for _, m in pairs])
+    other = (reader.read([text for text, _ in held_out]), moments([m for _, m in held_out])) if held_out else None
     judge = Judge(reader, texts, motions)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=1e-3, weight_decay=0.05)
-    scripts: dict[str, list[int]] = defaultdict(list)
-    for number, pair in enumerate(pairs):
-        scripts[pair.script].append(number)
     best, kept = math.inf, judge.state_dict()
     for epoch in range(_EPOCHS):
-        chosen = torch.tensor(rng.permutation([rng.choice(own) for own in scripts.values()]))
         judge.train()
-        for some in chosen.split(_BATCH):  # type: ignore[no-untyped-call]
+        order = torch.randperm(len(texts))
+        for start in range(0, len(order), _BATCH):
+            some = order[start : start + _BATCH]
             loss = judge.loss(texts[some], motions[some])
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own gap
             optimizer.step()
         judge.eval()
         with torch.inference_mode():
             now = float(judge.loss(*other)) if other else -epoch
         if now < best:
             best, kept = now, {name: value.clone() for name, value in judge.state_dict().items()}
-        progress(epoch + 1, _EPOCHS)
     judge.load_state_dict(kept)
     return judge
 

@@ -104,14 +104,25 @@ def problems(corpus: Corpus, *, forbidden: list[str] | None = None, whole: bool 
 
 
 def leaks(corpus: Corpus, forbidden: list[str]) -> Iterator[str]:
-    """The scripts that are a forbidden text, are too much alike with one, or share GRAM tokens in a row with one."""
-    for i, j, share in similar([s.text for s in corpus.scripts], forbidden):
-        yield f"{corpus.places[i]}: text: {share:.2f} alike with forbidden text {j + 1}"
+    """The scripts whose text is `leaking`, or of which the background or a description is too much alike."""
+    for i, why in sorted(leaking([script.text for script in corpus.scripts], forbidden).items()):
+        yield f"{corpus.places[i]}: text: {why}"
+    said = [
+        (f"{place}: {field}", text)
+        for place, script in zip(corpus.places, corpus.scripts, strict=True)
+        for field, texts in (("background", (script.background,)), ("descriptions", script.descriptions))
+        for text in texts
+    ]
+    for i, j, share in similar([text for _, text in said], forbidden):
+        yield f"{said[i][0]}: {share:.2f} alike with forbidden text {j + 1}"
+
+
+def leaking(texts: list[str], forbidden: list[str]) -> dict[int, str]:
+    """Which texts are a forbidden one, too much alike with one, or share GRAM tokens in a row with one; and why."""
     banned = {gram for text in forbidden for gram in grams(text)}
-    for place, script in zip(corpus.places, corpus.scripts, strict=True):
-        shared = grams(script.text) & banned
-        if shared:
-            yield f"{place}: text: {' '.join(min(shared))!r} stands in a forbidden text"
+    shared = {i: grams(text) & banned for i, text in enumerate(texts)}
+    found = {i: f"{' '.join(min(some))!r} stands in a forbidden text" for i, some in shared.items() if some}
+    return found | {i: f"{share:.2f} alike with forbidden text {j + 1}" for i, j, share in similar(texts, forbidden)}
 
 
 def _whole_text(script: Script) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kff_live.finetune import lint
-from kff_live.finetune.records import Record, records, split, write_records
+from kff_live.finetune.records import records, split, write_records
 from kff_live.finetune.scripts import Script, write_scripts
 from kff_live.finetune.settings import NONE, SCRIPTS, Data
 from kff_live.finetune.sources import read_keyframeface, read_takes
@@ -25,7 +25,7 @@ def forbidden_texts(path: str) -> list[str]:
     if not path:
         return []
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
         texts = [json.loads(line)["text"] if line.lstrip().startswith("{") else line for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError) as error:
         raise UserError(f"data.forbidden: {path}: cannot be read: {error!r}") from None
@@ -38,7 +38,8 @@ def prepare(data: Data, out: Path, *, report: Callable[[str], None]) -> dict[str
     Raises:
         UserError: a script is wrong; every problem has been reported first.
     """
-    scripts = _checked(data, report)
+    forbidden = forbidden_texts(data.forbidden)
+    scripts = _checked(data, forbidden, report)
     training, validation, test = split(scripts, (data.validation, data.test), data.seed)
     if data.limit:
         training = sorted(training, key=lambda script: script.id)
@@ -46,17 +47,17 @@ def prepare(data: Data, out: Path, *, report: Callable[[str], None]) -> dict[str
         training = training[: data.limit]
     out.mkdir(parents=True, exist_ok=True)
     counts = {}
-    for part, scripts, variations in zip(PARTS, (training, validation, test), (data.variations, 0, 0), strict=True):
-        made = [record for script in scripts for record in _with_variations(script, variations, data)]
+    training += _variations(training, data, forbidden)
+    for part, scripts in zip(PARTS, (training, validation, test), strict=True):
+        made = [record for script in scripts for record in records(script, dialect=data.dialect, labels=data.labels)]
         write_records(out / f"{part}.jsonl", made)
         counts[part] = len(made)
     write_scripts(out / "test_scripts.jsonl", test)
     return counts
 
 
-def _checked(data: Data, report: Callable[[str], None]) -> list[Script]:
+def _checked(data: Data, forbidden: list[str], report: Callable[[str], None]) -> list[Script]:
     """All scripts that the settings name, ours checked by every rule, other people's by those for any data."""
-    forbidden = forbidden_texts(data.forbidden)
     authored = lint.Corpus([], [], [])
     if data.scripts != NONE:
         authored = lint.read_corpus(Path(data.scripts) if data.scripts else SCRIPTS)
@@ -79,12 +80,15 @@ def _checked(data: Data, report: Callable[[str], None]) -> list[Script]:
     return authored.scripts + others.scripts
 
 
-def _with_variations(script: Script, count: int, data: Data) -> list[Record]:
-    made = records(script, dialect=data.dialect, labels=data.labels)
-    seen = {script.text}
-    for number in range(count):
-        varied = vary(script, random.Random(f"{data.seed} {script.id} {number}"))
-        if varied.text not in seen:
-            seen.add(varied.text)
-            made += records(varied, dialect=data.dialect, labels=data.labels)
-    return made
+def _variations(scripts: list[Script], data: Data, forbidden: list[str]) -> list[Script]:
+    """Up to `data.variations` of each, without those that say what they vary or what is forbidden."""
+    found = []
+    for script in scripts:
+        seen = {script.text}
+        for number in range(data.variations):
+            varied = vary(script, random.Random(f"{data.seed} {script.id} {number}"))
+            if varied.text not in seen:
+                seen.add(varied.text)
+                found.append(varied)
+    wrong = lint.leaking([script.text for script in found], forbidden)
+    return [script for i, script in enumerate(found) if i not in wrong]

@@ -69,7 +69,7 @@ def read_scripts(path: Path) -> tuple[list[Script], list[str]]:
     """The scripts of a file, and what is wrong with it as `FILE:LINE: FIELD: what`; a broken line gives no script."""
     scripts, wrong = [], []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # and not splitlines: JSON may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     for number, line in enumerate(lines, 1):

@@ -2,20 +2,23 @@
 
 import tomllib
 from pathlib import Path
+from typing import Annotated, Literal
 
 import msgspec
 
 from kff_live.protocols.errors import ConfigError
-from kff_live.runtime.config import EMBEDDED
+from kff_live.runtime.config import EMBEDDED, explain
 
 SCRIPTS = Path(__file__).parent / "scripts"
 """The corpus that comes with kff-live."""
 
-QUANTIZATIONS = ("Q4_K_M", "Q8_0", "F16")
+Quantization = Literal["Q4_K_M", "Q8_0", "F16"]
 """What a model can be written in, in llama.cpp's words."""
 
 NONE = "none"
 """As `data.scripts`: no scripts of the authored kind."""
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -31,14 +34,14 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     scripts: str = ""
     keyframeface: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
-    take_error: float = 0.1
+    take_error: Annotated[float, msgspec.Meta(ge=0.01, le=0.5)] = 0.1
     forbidden: str = ""
-    dialect: str = "compact"
+    dialect: Literal["compact", "keyframeface", "vectors"] = "compact"
     labels: bool = True
-    variations: int = 2
-    validation: float = 0.03
-    test: float = 0.05
-    limit: int = 0
+    variations: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
+    validation: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.03
+    test: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.05
+    limit: Count = 0
     seed: int = 1
 
 
@@ -50,24 +53,24 @@ class Train(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     base: str = EMBEDDED
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    weight_decay: float = 0.0
-    batch_tokens: int = 2048
-    passes: float = 1.0
-    threads: int = 0
-    checkpoint_minutes: float = 5.0
+    rank: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
+    alpha: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
+    dropout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.05
+    learning_rate: Annotated[float, msgspec.Meta(ge=1e-7, le=1)] = 1e-3
+    warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
+    weight_decay: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    batch_tokens: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 2048
+    passes: Annotated[float, msgspec.Meta(ge=0.01, le=100)] = 1.0
+    threads: Count = 0
+    checkpoint_minutes: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     seed: int = 1
 
 
 class Export(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """How `export` writes the result: in one of QUANTIZATIONS, compared on so many prompts of the test split."""
+    """How `export` writes the result: quantized or not, compared on so many prompts of the test split."""
 
-    quantization: str = "Q4_K_M"
-    prompts: int = 50
+    quantization: Quantization = "Q4_K_M"
+    prompts: Count = 50
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -87,32 +90,8 @@ def load(path: Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        settings = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Settings)
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Settings)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    _check(settings)
-    return settings
-
-
-def _check(settings: Settings) -> None:
-    data, train = settings.data, settings.train
-    ranges = (
-        ("data.variations", data.variations, 0, 20), ("data.validation", data.validation, 0, 0.5),
-        ("data.test", data.test, 0, 0.5), ("data.take_error", data.take_error, 0.01, 0.5),
-        ("train.rank", train.rank, 1, 256), ("train.passes", train.passes, 0.01, 100),
-        ("train.batch_tokens", train.batch_tokens, 64, 1_000_000),
-        ("train.learning_rate", train.learning_rate, 1e-7, 1),
-        ("train.dropout", train.dropout, 0, 0.9), ("train.warmup", train.warmup, 0, 1),
-        ("export.prompts", settings.export.prompts, 0, 1000),
-    )  # fmt: skip
-    for name, value, low, high in ranges:
-        if not low <= value <= high:
-            raise ConfigError(f"{name}: {value} is outside {low} to {high}")
-    for name, word, words in (
-        ("data.dialect", data.dialect, ("compact", "keyframeface", "vectors")),
-        ("export.quantization", settings.export.quantization, QUANTIZATIONS),
-    ):
-        if word not in words:
-            raise ConfigError(f"{name}: {word!r} is not one of {', '.join(words)}")
+        raise ConfigError(f"{path}: {explain(str(error))}") from None

@@ -170,7 +170,7 @@ def writable(keyframe: Keyframe) -> Keyframe:
 
 def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # and not splitlines: JSON may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -123,7 +123,7 @@ def batches(examples: list[Example], settings: Train, share: tuple[int, int]) ->
         order.sort(key=lambda i: sum(map(len, examples[i])) // 8)  # stable: shuffled among equals
         groups: list[list[int]] = [[]]
         for i in order:
-            longest = sum(map(len, examples[i]))
+            longest = max(sum(map(len, examples[j])) for j in [*groups[-1], i])
             if groups[-1] and longest * (len(groups[-1]) + 1) > settings.batch_tokens:
                 groups.append([])
             groups[-1].append(i)

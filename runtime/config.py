@@ -310,7 +310,7 @@ def decode(text: str, *, source: str = FILE) -> Config:
     try:
         config = msgspec.convert(values, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(str(error))}") from None
+        raise ConfigError(f"{source}: {explain(str(error))}") from None
     try:
         check(config)
     except KffError as error:
@@ -318,7 +318,7 @@ def decode(text: str, *, source: str = FILE) -> Config:
     return config
 
 
-def _explain(message: str) -> str:
+def explain(message: str) -> str:
     """`Object contains unknown field `x` - at `$.a[0]`` as `a[0].x: unknown key`."""
     text, _, path = message.partition(" - at `$")
     path = path.strip("`.")

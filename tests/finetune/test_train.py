@@ -1,0 +1,152 @@
+"""Training: what is learned, in which order, and that a stopped run ends as one that was never stopped."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kff_live.finetune.base import base_source, end_id, load_model, prompt_ids
+from kff_live.finetune.records import Record, write_records
+from kff_live.finetune.settings import Settings, Train
+from kff_live.finetune.train import IGNORED, batches, collate, encode, held_out_loss, learning_rate, loss_of, train
+from kff_live.protocols.errors import UserError
+
+Tiny = Callable[[str], Path]
+
+
+@pytest.fixture
+def records(tmp_path: Path, small_records: list[Record]) -> Path:
+    folder = tmp_path / "records"
+    folder.mkdir()
+    write_records(folder / "train.jsonl", small_records[:8])
+    write_records(folder / "validation.jsonl", small_records[8:9])
+    return folder
+
+
+def settings(base: Path, **changes: Any) -> Settings:
+    known = Train(base=str(base), rank=4, batch_tokens=80, passes=1.5, dropout=0.2, checkpoint_minutes=0)
+    return Settings(train=msgspec.structs.replace(known, **changes))
+
+
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+def test_a_stopped_run_ends_as_one_that_was_never_stopped(tiny: Tiny, records: Path, tmp_path: Path) -> None:
+    wanted = settings(tiny("llama"))
+    steps: list[int] = []
+    whole = train(wanted, records, tmp_path / "whole", progress=lambda step, of, seen: steps.append(of - step))
+    assert steps == list(range(len(steps)))[::-1]
+    assert len(steps) > 4
+
+    def stop(step: int, of: int, seen: dict[str, float]) -> None:
+        if step == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(wanted, records, tmp_path / "two", progress=stop)
+    assert not (tmp_path / "two" / "adapter_model.safetensors").exists()
+    again: list[int] = []
+    resumed = train(wanted, records, tmp_path / "two", progress=lambda step, of, seen: again.append(step))
+    assert again == list(range(4, len(steps) + 1))
+    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
+    assert any(bool(value.any()) for name, value in one.items() if "lora_B" in name)
+    assert resumed["loss"] == pytest.approx(whole["loss"], abs=1e-4)
+    assert not (tmp_path / "two" / "state").exists()
+
+
+def test_a_run_with_other_settings_starts_over(tiny: Tiny, records: Path, tmp_path: Path) -> None:
+    def stop(step: int, of: int, seen: dict[str, float]) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(settings(tiny("llama")), records, tmp_path / "out", progress=stop)
+    steps: list[int] = []
+    train(
+        settings(tiny("llama"), seed=2), records, tmp_path / "out", progress=lambda step, of, seen: steps.append(step)
+    )
+    assert steps[0] == 1
+
+
+def test_what_a_run_leaves(tiny: Tiny, records: Path, tmp_path: Path) -> None:
+    wanted = settings(tiny("llama"), passes=1.0)
+    train(wanted, records, tmp_path / "out", progress=lambda step, of, seen: None)
+    assert msgspec.json.decode((tmp_path / "out" / "settings.json").read_bytes(), type=Settings) == wanted
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == log[-1]["steps"]
+    assert {"loss", "validation", "tokens/s"} <= set(log[-1])
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["r"], config["base_model_name_or_path"]) == (4, str(tiny("llama")))
+    assert (tmp_path / "out" / "chat_template.jinja").exists()
+
+
+def test_only_the_answer_and_its_end_are_learned(tokenizer: Any, small_records: list[Record]) -> None:
+    examples = [encode(tokenizer, record) for record in small_records[:3]]
+    batch = collate(examples, 0, torch.device("cpu"))
+    for row, (record, (prompt, answer)) in enumerate(zip(small_records, examples, strict=False)):
+        assert prompt == prompt_ids(tokenizer, record.chat)
+        assert answer[-1] == end_id(tokenizer)
+        assert tokenizer.decode(answer[:-1]) == record.answer
+        labels = batch["labels"][row]
+        assert labels[labels != IGNORED].tolist() == answer
+        mask = batch["attention_mask"][row].bool()
+        assert batch["input_ids"][row][mask].tolist() == prompt + answer
+        assert batch["position_ids"][row][mask].tolist() == list(range(len(prompt + answer)))
+
+
+def test_padding_changes_no_loss(tiny: Tiny, tokenizer: Any, small_records: list[Record]) -> None:
+    model = load_model(str(tiny("llama")), torch.float32).eval()
+    examples = [encode(tokenizer, record) for record in small_records]
+    with torch.no_grad():
+        alone = [float(loss_of(model, collate([example], 0, torch.device("cpu")))) for example in examples]
+        together = float(loss_of(model, collate(examples, 0, torch.device("cpu"))))
+    lengths = [len(answer) for _, answer in examples]
+    mean = sum(loss * length for loss, length in zip(alone, lengths, strict=True)) / sum(lengths)
+    assert together == pytest.approx(mean, rel=1e-4)
+    assert held_out_loss(model, examples, 0, torch.device("cpu")) == pytest.approx(mean, rel=0.02)  # in bfloat16
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_every_example_is_seen_once_a_pass(processes: int) -> None:
+    examples = [([0] * (i % 40 + 1), [0] * (i % 7 + 1)) for i in range(100)]
+    wanted = Train(batch_tokens=200, passes=1.0)
+    shares = [list(batches(examples, wanted, (rank, processes))) for rank in range(processes)]
+    assert len({len(share) for share in shares}) == 1  # processes wait for each other at every step
+    seen = sorted(i for share in shares for batch in share for i in batch)
+    if processes == 1:
+        assert seen == list(range(100))
+    assert len(set(seen)) == len(seen) > 80
+    for batch in shares[0]:
+        assert max(sum(map(len, examples[i])) for i in batch) * len(batch) <= 200
+    assert list(batches(examples, wanted, (0, processes))) == shares[0]
+    more = list(batches(examples, msgspec.structs.replace(wanted, passes=2.5), (0, 1)))
+    assert sum(map(len, more)) == 250
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    wanted = Train(learning_rate=1.0, warmup=0.1)
+    rates = [learning_rate(wanted, step, 100) for step in range(100)]
+    assert rates.index(max(rates)) in (9, 10)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert 0 < rates[-1] < 0.02
+
+
+def test_a_base_that_is_not_there_is_the_users_mistake(tmp_path: Path, smollm2_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        load_model(str(tmp_path / "nowhere"), torch.float32)
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(UserError, match=r"broken\.gguf"):
+        load_model(str(tmp_path / "broken.gguf"), torch.float32)
+    assert base_source("embedded") == (str(smollm2_path.parent), smollm2_path.name)
+    assert base_source("~/x.gguf") == (str(Path.home()), "x.gguf")
+    assert base_source("HuggingFaceTB/SmolLM2-135M-Instruct") == ("HuggingFaceTB/SmolLM2-135M-Instruct", None)
