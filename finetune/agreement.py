@@ -103,11 +103,13 @@ def agreement(
             (i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), min(len(theirs), len(ours))
         )
         tokens += max(len(theirs), len(ours))
-        lines = [_NUMBER.sub("", tokenizer.decode(ids)).splitlines() for ids in (theirs, ours)]
+        # Without the token that ends the answer: it would be a line of its own after the last keyframe, always alike.
+        texts = (tokenizer.decode(ids[:-1] if engine.ends(ids[-1]) else ids) for ids in (theirs, ours))
+        lines = [_NUMBER.sub("", text).splitlines() for text in texts]
         alike += sum(a == b for a, b in zip(*lines, strict=False))
         keyframes += max(map(len, lines))
         progress(count)
-    return Agreement(len(records), same / len(records), before / tokens, alike / keyframes)
+    return Agreement(len(records), same / len(records), before / tokens, alike / keyframes if keyframes else 1.0)
 
 
 @torch.inference_mode()

@@ -129,7 +129,9 @@ _MAX_SLIGHT = 0.6
 _MIN_STRONG = 0.6
 _QUIET = 0.15
 _FREE_WHEN_QUIET = ("blink", "lookdown", "lookright", "lookleft", "lookup", "yaw", "pitch", "roll")
-_LABEL = re.compile(r"[a-zA-Z][a-zA-Z ,'-]{0,39}")
+MAX_LABEL = 40
+"""Longest label that the grammar for the model can write, in characters."""
+_LABEL = re.compile(rf"[a-zA-Z][a-zA-Z ,'-]{{0,{MAX_LABEL - 1}}}")
 
 
 def problems(script: Script) -> Iterator[str]:
@@ -154,7 +156,7 @@ def problems(script: Script) -> Iterator[str]:
 def _notation(keyframe: Keyframe) -> Iterator[str]:
     """What the grammar for the model cannot write (protocols/keyframe_text.py)."""
     if not _LABEL.fullmatch(keyframe.label):
-        yield f"label: {keyframe.label!r}: expected up to 40 letters, spaces, commas, apostrophes, hyphens"
+        yield f"label: {keyframe.label!r}: expected up to {MAX_LABEL} letters, spaces, commas, apostrophes, hyphens"
     for field, seconds, low in (("way", keyframe.way, 1), ("hold", keyframe.hold, 0)):
         if not (low <= round(seconds * 10, 6) <= 99 and round(seconds * 10, 6).is_integer()):
             yield f"{field}: {seconds} s: expected whole tenths from {low / 10} to 9.9"

@@ -40,8 +40,8 @@ def load_tokenizer(base: str) -> Any:
         raise UserError(f"train.base: {base}: {error}") from None
 
 
-def load_model(base: str, dtype: Any) -> Any:
-    """A causal language model; the weights of a GGUF are unpacked.
+def load_model(base: str, dtype: Any, attention: str | None = None) -> Any:
+    """A causal language model; the weights of a GGUF are unpacked. `attention`: transformers' name of one.
 
     Raises:
         UserError: the model cannot be found or read.
@@ -51,7 +51,7 @@ def load_model(base: str, dtype: Any) -> Any:
     source, gguf = base_source(base)
     extra = {"gguf_file": gguf, "quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     try:
-        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **extra)
+        return AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation=attention, **extra)
     except (OSError, ValueError) as error:
         raise UserError(f"train.base: {base}: {error}") from None
 

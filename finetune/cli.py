@@ -111,10 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _lint(options: argparse.Namespace, console: Console) -> int:
     from kff_live.finetune import lint
-    from kff_live.finetune.prepare import forbidden_texts
 
     corpus = lint.read_corpus(Path(options.scripts) if options.scripts else settings.SCRIPTS)
-    wrong = list(lint.problems(corpus, forbidden=forbidden_texts(options.forbidden), whole=not options.scripts))
+    wrong = list(lint.problems(corpus, forbidden=lint.forbidden_texts(options.forbidden), whole=not options.scripts))
     for problem in wrong:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
     if options.counts:
@@ -132,9 +131,11 @@ def _lint(options: argparse.Namespace, console: Console) -> int:
 def _prepare(options: argparse.Namespace, console: Console) -> int:
     from kff_live.finetune.prepare import prepare
 
+    wanted = settings.load(options.settings)
     counts = prepare(
-        settings.load(options.settings).data,
+        wanted.data,
         options.records,
+        base=wanted.train.base,
         report=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     console.print(f"{options.records}: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
@@ -144,6 +145,7 @@ def _prepare(options: argparse.Namespace, console: Console) -> int:
 def _train(options: argparse.Namespace, console: Console) -> int:
     from kff_live.finetune.train import train
 
+    wanted = settings.load(options.settings)
     with progress_bar(console) as bar:
         task: Any = bar.add_task("training", total=None, note="loading")
 
@@ -151,7 +153,7 @@ def _train(options: argparse.Namespace, console: Console) -> int:
             note = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
             bar.update(task, completed=step, total=steps, note=note)
 
-        train(settings.load(options.settings), options.records, options.output, progress=show)
+        train(wanted, options.records, options.output, progress=show)
     console.print(f"adapter in {options.output}")
     return 0
 
@@ -187,11 +189,14 @@ def _export(options: argparse.Namespace, console: Console) -> int:
 def _evaluate(options: argparse.Namespace, console: Console) -> int:
     from kff_live.finetune import evaluate
 
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit: {options.limit} is less than 1")
+    base = settings.load(options.settings).train.base
     with progress_bar(console) as bar:
         task: Any = bar.add_task("evaluate", total=None, note="")
         table, figures = evaluate.evaluate(
             options.records,
-            base=settings.load(options.settings).train.base,
+            base=base,
             models=options.model,
             vectors=options.vectors,
             prompted=options.prompted,

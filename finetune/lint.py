@@ -1,5 +1,6 @@
 """Checks a corpus: every script by itself, and that no two are alike."""
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -8,7 +9,9 @@ from pathlib import Path
 
 from kff_live.finetune import anatomy
 from kff_live.finetune.scripts import Script, corpus_files, read_scripts
+from kff_live.finetune.settings import BLIND
 from kff_live.protocols.channels import LIVELINK
+from kff_live.protocols.errors import UserError
 from kff_live.protocols.keyframe_text import format_keyframe
 
 GRAM = 5
@@ -79,6 +82,20 @@ def read_corpus(path: Path) -> Corpus:
     for file in corpus_files(path):
         corpus.add(file.name, *read_scripts(file))
     return corpus
+
+
+def forbidden_texts(path: str) -> list[str]:
+    """The texts of BLIND and of a file: one a line, or JSON objects with `text`.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        lines = [line for file in (BLIND, path) if file for line in Path(file).read_text(encoding="utf-8").split("\n")]
+        texts = [json.loads(line)["text"] if line.lstrip().startswith("{") else line for line in lines if line.strip()]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError) as error:
+        raise UserError(f"data.forbidden: {path}: cannot be read: {error!r}") from None
+    return [str(text) for text in texts]
 
 
 def problems(corpus: Corpus, *, forbidden: list[str] | None = None, whole: bool = True) -> Iterator[str]:

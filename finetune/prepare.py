@@ -1,44 +1,33 @@
 """Scripts to training records: checked, split by script, varied, written in the dialect that the model is to learn."""
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 
-from kff_live.finetune import lint
+from kff_live.finetune import lint, overlap
+from kff_live.finetune.base import load_model, load_tokenizer
+from kff_live.finetune.phrases import compose, read_phrases
 from kff_live.finetune.records import records, split, write_records
 from kff_live.finetune.scripts import Script, write_scripts
-from kff_live.finetune.settings import NONE, SCRIPTS, Data
+from kff_live.finetune.settings import NONE, PHRASES, SCRIPTS, Data
 from kff_live.finetune.sources import read_keyframeface, read_takes
 from kff_live.finetune.variation import vary
 from kff_live.protocols.errors import UserError
+from kff_live.runtime.config import EMBEDDED
 
 PARTS = ("train", "validation", "test")
 
 
-def forbidden_texts(path: str) -> list[str]:
-    """The texts of a file: one a line, or JSON objects with `text`.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    if not path:
-        return []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-        texts = [json.loads(line)["text"] if line.lstrip().startswith("{") else line for line in lines if line.strip()]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError) as error:
-        raise UserError(f"data.forbidden: {path}: cannot be read: {error!r}") from None
-    return [str(text) for text in texts]
-
-
-def prepare(data: Data, out: Path, *, report: Callable[[str], None]) -> dict[str, int]:
+def prepare(data: Data, out: Path, *, base: str = EMBEDDED, report: Callable[[str], None]) -> dict[str, int]:
     """Writes {train,validation,test}.jsonl as records and test_scripts.jsonl as scripts; returns the records of each.
+
+    With a file of forbidden texts, `base` tells which scripts are too near to one in meaning: none of them is trained
+    on, and they and the nearest of the others are reported.
 
     Raises:
         UserError: a script is wrong; every problem has been reported first.
     """
-    forbidden = forbidden_texts(data.forbidden)
+    forbidden = lint.forbidden_texts(data.forbidden)
     scripts = _checked(data, forbidden, report)
     training, validation, test = split(scripts, (data.validation, data.test), data.seed)
     if data.limit:
@@ -47,7 +36,9 @@ def prepare(data: Data, out: Path, *, report: Callable[[str], None]) -> dict[str
         training = training[: data.limit]
     out.mkdir(parents=True, exist_ok=True)
     counts = {}
-    training += _variations(training, data, forbidden)
+    training += _variations(training, data, forbidden) + _composed(data, forbidden)
+    if data.forbidden:
+        training = _apart(training, forbidden, base, report)
     for part, scripts in zip(PARTS, (training, validation, test), strict=True):
         made = [record for script in scripts for record in records(script, dialect=data.dialect, labels=data.labels)]
         write_records(out / f"{part}.jsonl", made)
@@ -90,5 +81,26 @@ def _variations(scripts: list[Script], data: Data, forbidden: list[str]) -> list
             if varied.text not in seen:
                 seen.add(varied.text)
                 found.append(varied)
-    wrong = lint.leaking([script.text for script in found], forbidden)
-    return [script for i, script in enumerate(found) if i not in wrong]
+    return _without_leaks(found, forbidden)
+
+
+def _composed(data: Data, forbidden: list[str]) -> list[Script]:
+    return _without_leaks(compose(read_phrases(PHRASES), data.composed, data.seed) if data.composed else [], forbidden)
+
+
+def _apart(scripts: list[Script], forbidden: list[str], base: str, report: Callable[[str], None]) -> list[Script]:
+    """The scripts that are not too near to a forbidden text in meaning."""
+    texts, ours = ([script.text for script in some] for some in (scripts, lint.read_corpus(SCRIPTS).scripts))
+    found = overlap.nearest(texts, forbidden, ours, load_model(base, "float32"), load_tokenizer(base))
+    order = sorted(range(len(scripts)), key=lambda i: -found[i][0])
+    near = sum(cosine > overlap.LIMIT for cosine, _ in found)
+    for i in order[: near + 1]:
+        cosine, other = found[i]
+        what = "left out" if cosine > overlap.LIMIT else "the nearest that is trained on"
+        report(f"{what}: {scripts[i].text!r}, {cosine:.2f} like {forbidden[other]!r}")
+    return [script for script, (cosine, _) in zip(scripts, found, strict=True) if cosine <= overlap.LIMIT]
+
+
+def _without_leaks(scripts: list[Script], forbidden: list[str]) -> list[Script]:
+    leaks = lint.leaking([script.text for script in scripts], forbidden)
+    return [script for i, script in enumerate(scripts) if i not in leaks]

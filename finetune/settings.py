@@ -12,6 +12,12 @@ from kff_live.runtime.config import EMBEDDED, explain
 SCRIPTS = Path(__file__).parent / "scripts"
 """The corpus that comes with kff-live."""
 
+BLIND = Path(__file__).parent / "blind" / "cases.jsonl"
+"""Sentences that only judge: nothing is ever trained on what is too much like one of them."""
+
+PHRASES = Path(__file__).parent / "phrases"
+"""The plain wordings that come with kff-live."""
+
 Quantization = Literal["Q4_K_M", "Q8_0", "F16"]
 """What a model can be written in, in llama.cpp's words."""
 
@@ -26,8 +32,9 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     `scripts`: a .jsonl file or a folder of them; empty: the corpus that comes with kff-live; "none": none.
     `keyframeface`: files in KeyframeFace's message format. `takes`: lists of takes with their texts (sources.py),
-    thinned out to within `take_error` of every frame. `forbidden`: a file of texts that must not be trained on, one a
-    line, as text or as JSON with `text`. `variations`: generated records for each script, beside the script itself.
+    thinned out to within `take_error` of every frame. `forbidden`: a file of texts that must not be trained on besides
+    those of BLIND, one a line, as text or as JSON with `text`. `variations`: generated records for each script, beside
+    the script itself. `composed`: scripts composed of plain wordings (phrases.py), for training only.
     `validation` and `test`: shares of the scripts that are kept out. `limit`: scripts to train on; 0: all.
     """
 
@@ -39,6 +46,7 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     dialect: Literal["compact", "keyframeface", "vectors"] = "compact"
     labels: bool = True
     variations: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
+    composed: Count = 0
     validation: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.03
     test: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.05
     limit: Count = 0
@@ -55,11 +63,11 @@ class Train(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     base: str = EMBEDDED
     rank: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
     alpha: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
-    dropout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.05
+    dropout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.0
     learning_rate: Annotated[float, msgspec.Meta(ge=1e-7, le=1)] = 1e-3
     warmup: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
     weight_decay: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    batch_tokens: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 2048
+    batch_tokens: Annotated[int, msgspec.Meta(ge=64, le=1_000_000)] = 1024
     passes: Annotated[float, msgspec.Meta(ge=0.01, le=100)] = 1.0
     threads: Count = 0
     checkpoint_minutes: Annotated[float, msgspec.Meta(ge=0)] = 5.0

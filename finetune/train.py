@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import torch
 from accelerate import Accelerator
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
 from kff_live.finetune.base import end_id, load_model, load_tokenizer, prompt_ids
 from kff_live.finetune.records import Record, read_records
@@ -40,14 +40,16 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         torch.set_num_threads(settings.train.threads)
     torch.manual_seed(settings.train.seed)
 
+    known = read_records(records / "train.jsonl")
     tokenizer = load_tokenizer(settings.train.base)
-    examples = [encode(tokenizer, record) for record in read_records(records / "train.jsonl")]
+    examples = [encode(tokenizer, record) for record in known]
     held_out = [encode(tokenizer, record) for record in read_records(records / "validation.jsonl", optional=True)]
     share = (accelerator.process_index, accelerator.num_processes)
     plan = list(batches(examples, settings.train, share))
 
     model = get_peft_model(
-        load_model(settings.train.base, torch.float32),
+        # The base only in half precision, since it stays as it is; peft keeps its own weights in single precision.
+        load_model(settings.train.base, torch.bfloat16, attention=None if torch.cuda.is_available() else "eager"),
         LoraConfig(
             r=settings.train.rank,
             lora_alpha=settings.train.alpha,
@@ -61,8 +63,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         lr=settings.train.learning_rate,
         weight_decay=settings.train.weight_decay,
     )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    bare = accelerator.unwrap_model(model)
+    bare = model
+    model, optimizer = accelerator.prepare(AnswerLoss(model), optimizer)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
 
@@ -77,7 +79,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         # By the step, so that dropout goes on after a resume as it would have without.
         torch.manual_seed(random.Random(f"{settings.train.seed} {step} {share[0]}").getrandbits(63))
         started = time.monotonic()
-        loss = loss_of(model, collate([examples[i] for i in plan[step]], _pad(tokenizer), accelerator.device))
+        loss = model(**collate([examples[i] for i in plan[step]], _pad(tokenizer), accelerator.device))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -133,7 +135,7 @@ def batches(examples: list[Example], settings: Train, share: tuple[int, int]) ->
 
 
 def collate(examples: list[Example], pad: int, device: Any) -> dict[str, Any]:
-    """Padded on the left, so that the answers end together and logits are needed for the last positions only."""
+    """Padded on the left, so that the answers end together; `labels` are those of the last positions only."""
     width = max(sum(map(len, example)) for example in examples)
     ids = torch.full((len(examples), width), pad)
     mask = torch.zeros_like(ids)
@@ -149,28 +151,48 @@ def collate(examples: list[Example], pad: int, device: Any) -> dict[str, Any]:
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def loss_of(model: Any, batch: dict[str, Any]) -> Any:
-    """Mean cross-entropy of the answers' tokens."""
-    labels = batch["labels"]
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        position_ids=batch["position_ids"],
-        logits_to_keep=labels.shape[1] + 1,
-        use_cache=False,
-    ).logits[:, :-1]
-    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+class AnswerLoss(torch.nn.Module):
+    """Mean cross-entropy of the answers' tokens; the model's head runs where there is a label, a few at a time.
+
+    On two CPU cores that is 1.8 times as fast as logits at every position of the longest answer.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, labels: Any) -> Any:
+        """The loss of a batch of `collate`."""
+        causal = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        count = labels.shape[1]
+        labelled = labels != IGNORED
+        wanted = labels[labelled]
+        if any(getattr(causal.config, name, None) for name in _CHANGES_LOGITS):
+            logits = self.model(**inputs, logits_to_keep=count + 1, use_cache=False).logits[:, :-1][labelled]
+            return torch.nn.functional.cross_entropy(logits.float(), wanted)
+        states = causal.base_model(**inputs, use_cache=False).last_hidden_state[:, -count - 1 : -1][labelled]
+        head = causal.get_output_embeddings()
+        some = zip(states.split(_HEAD_POSITIONS), wanted.split(_HEAD_POSITIONS), strict=True)
+        total = sum(torch.nn.functional.cross_entropy(head(at).float(), to, reduction="sum") for at, to in some)
+        return total / len(wanted)
+
+
+_HEAD_POSITIONS = 128
+_CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Settings of models (Gemma 2, Cohere, Granite) that do more to logits than their head does."""
 
 
 def held_out_loss(model: Any, examples: list[Example], pad: int, device: Any) -> float:
     """Mean loss a token over examples that were not trained on."""
     model.eval()
+    loss = AnswerLoss(model)
     total, tokens = 0.0, 0
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         for start in range(0, len(examples), 16):
             some = examples[start : start + 16]
             count = sum(len(answer) for _, answer in some)
-            total += float(loss_of(model, collate(some, pad, device))) * count
+            total += float(loss(**collate(some, pad, device))) * count
             tokens += count
     return total / tokens
 

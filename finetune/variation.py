@@ -87,6 +87,30 @@ def mirrored(script: Script) -> Script:
     return msgspec.structs.replace(swapped, keyframes=keyframes)
 
 
+def scaled(keyframe: KeyframeJson, scale: float) -> KeyframeJson:
+    """The same with its blendshapes `scale` times as strong, in whole tenths from 0.1 to 1."""
+    pose = {
+        name: min(max(round(value * 10 * scale), 1), 10) / 10 if name in LIVELINK[:SHAPES] else value
+        for name, value in keyframe.pose.items()
+    }
+    return msgspec.structs.replace(keyframe, pose=pose)
+
+
+def misspelt(text: str, rng: random.Random) -> str:
+    """The text with one wrong letter in a long word."""
+    long_words = [match for match in _WORD.finditer(text) if len(match[0]) > 5]
+    if not long_words:
+        return text
+    match = rng.choice(long_words)
+    at = match.start() + rng.randint(1, len(match[0]) - 2)
+    kind = rng.randrange(3)
+    if kind == 0:
+        return text[:at] + text[at + 1 :]
+    if kind == 1:
+        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+    return text[:at] + text[at] + text[at:]
+
+
 def _words_of(script: Script) -> str:
     return " ".join((script.text, script.background, script.emotion, *script.descriptions))
 
@@ -148,15 +172,8 @@ def _strength(script: Script, rng: random.Random) -> Script:
     weaker = rng.random() < 0.6
     degree, scale = (rng.choice(_WEAKER), 0.6) if weaker else (rng.choice(_STRONGER), 1.25)
 
-    def scaled(keyframe: KeyframeJson) -> KeyframeJson:
-        pose = {
-            name: min(max(round(value * 10 * scale), 1), 10) / 10 if name in LIVELINK[:SHAPES] else value
-            for name, value in keyframe.pose.items()
-        }
-        return msgspec.structs.replace(keyframe, pose=pose)
-
     text = f"{degree} {words[0][0].lower()}{words[0][1:]}"
-    return msgspec.structs.replace(script, text=text, keyframes=tuple(map(scaled, script.keyframes)))
+    return msgspec.structs.replace(script, text=text, keyframes=tuple(scaled(k, scale) for k in script.keyframes))
 
 
 def _framed(script: Script, rng: random.Random) -> Script:
@@ -179,22 +196,8 @@ def _typing(script: Script, rng: random.Random) -> Script:
     elif kind < 0.6 and text[-1:] in "!?.":
         text = text[:-1] + text[-1] * rng.randint(2, 4)
     else:
-        text = _misspelt(text, rng)
+        text = misspelt(text, rng)
     return msgspec.structs.replace(script, text=text)
-
-
-def _misspelt(text: str, rng: random.Random) -> str:
-    long_words = [match for match in _WORD.finditer(text) if len(match[0]) > 5]
-    if not long_words:
-        return text
-    match = rng.choice(long_words)
-    at = match.start() + rng.randint(1, len(match[0]) - 2)
-    kind = rng.randrange(3)
-    if kind == 0:
-        return text[:at] + text[at + 1 :]
-    if kind == 1:
-        return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-    return text[:at] + text[at] + text[at:]
 
 
 _CHANGES: tuple[tuple[Callable[[Script, random.Random], Script], float], ...] = (

@@ -72,13 +72,14 @@ def teach(tokenizer: Any) -> Teach:
     def run(model: Any, learned: list[Record]) -> None:
         import torch
 
-        from kff_live.finetune.train import collate, encode, loss_of
+        from kff_live.finetune.train import AnswerLoss, collate, encode
 
+        torch.set_num_threads(1)  # as fast for models this small, and not ten times slower where others compute too
         batch = collate([encode(tokenizer, record) for record in learned], 0, torch.device("cpu"))
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
         model.train()
         for _ in range(300):
-            loss = loss_of(model, batch)
+            loss = AnswerLoss(model)(**batch)
             if float(loss.detach()) < 0.01:
                 return
             loss.backward()

@@ -89,6 +89,23 @@ def test_the_same_settings_give_the_same_files(scripts: list[Script], written: W
     assert a == b != c
 
 
+def test_what_says_the_same_in_other_words_is_left_out(
+    scripts: list[Script], written: Write, tmp_path: Path, smollm2_path: Path
+) -> None:
+    keyframes = (msgspec.structs.replace(scripts[0].keyframes[0], hold=3.3), *scripts[0].keyframes[1:])
+    text = "Room 212, second floor, left of the lift."
+    same = msgspec.structs.replace(scripts[0], id="same", text=text, keyframes=keyframes)
+    (tmp_path / "forbidden.txt").write_text("Room 214 is on the second floor, next to the lift.\n", encoding="utf-8")
+    data = msgspec.structs.replace(written([*scripts, same]), validation=0, test=0, variations=0)
+    data = msgspec.structs.replace(data, forbidden=str(tmp_path / "forbidden.txt"))
+    said: list[str] = []
+    prepare(data, tmp_path / "records", base=str(smollm2_path), report=said.append)
+    assert {record.script for record in read_records(tmp_path / "records" / "train.jsonl")} == {s.id for s in scripts}
+    left_out, nearest = said
+    assert left_out.startswith(f"left out: {same.text!r}, 0.")
+    assert nearest.startswith("the nearest that is trained on: ")
+
+
 @pytest.mark.parametrize(
     "forbidden",
     [

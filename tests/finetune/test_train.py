@@ -13,7 +13,16 @@ from safetensors.torch import load_file
 from kff_live.finetune.base import base_source, end_id, load_model, prompt_ids
 from kff_live.finetune.records import Record, write_records
 from kff_live.finetune.settings import Settings, Train
-from kff_live.finetune.train import IGNORED, batches, collate, encode, held_out_loss, learning_rate, loss_of, train
+from kff_live.finetune.train import (
+    IGNORED,
+    AnswerLoss,
+    batches,
+    collate,
+    encode,
+    held_out_loss,
+    learning_rate,
+    train,
+)
 from kff_live.protocols.errors import UserError
 
 Tiny = Callable[[str], Path]
@@ -106,8 +115,8 @@ def test_padding_changes_no_loss(tiny: Tiny, tokenizer: Any, small_records: list
     model = load_model(str(tiny("llama")), torch.float32).eval()
     examples = [encode(tokenizer, record) for record in small_records]
     with torch.no_grad():
-        alone = [float(loss_of(model, collate([example], 0, torch.device("cpu")))) for example in examples]
-        together = float(loss_of(model, collate(examples, 0, torch.device("cpu"))))
+        alone = [float(AnswerLoss(model)(**collate([example], 0, torch.device("cpu")))) for example in examples]
+        together = float(AnswerLoss(model)(**collate(examples, 0, torch.device("cpu"))))
     lengths = [len(answer) for _, answer in examples]
     mean = sum(loss * length for loss, length in zip(alone, lengths, strict=True)) / sum(lengths)
     assert together == pytest.approx(mean, rel=1e-4)
