@@ -18,6 +18,9 @@ BLIND = Path(__file__).parent / "blind" / "cases.jsonl"
 PHRASES = Path(__file__).parent / "phrases"
 """The plain wordings that come with kff-live."""
 
+SHIPPED = Path(__file__).parent / "shipped.toml"
+"""The settings of the adapter that comes with kff-live."""
+
 Quantization = Literal["Q4_K_M", "Q8_0", "F16"]
 """What a model can be written in, in llama.cpp's words."""
 
