@@ -1,9 +1,9 @@
 """LoRA on the answers of the records, resumable, on a CPU, a GPU, or several through `accelerate launch`."""
 
+import hashlib
 import json
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ Progress = Callable[[int, int, dict[str, float]], None]
 def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -> dict[str, float]:
     """Trains an adapter on `records`/train.jsonl into `out`; goes on where an earlier run with `out` stopped.
 
-    `out` gets adapter_model.safetensors, adapter_config.json, settings.json, log.jsonl; while it runs also state/.
+    `out` gets adapter_model.safetensors, adapter_config.json, settings.json, log.jsonl; while it runs also state.pt.
 
     Returns: the last losses by name.
     """
@@ -68,7 +68,9 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
 
-    step = _resume(out, bare, optimizer, settings)
+    state = out / "state.pt"
+    made_of = hashlib.sha256(msgspec.json.encode(settings) + (records / "train.jsonl").read_bytes()).hexdigest()
+    step = _resume(state, bare, optimizer, made_of)
     losses: dict[str, float] = {}
     saved = time.monotonic()
     for step in range(step, len(plan)):  # noqa: B020 - it goes on from the step that was saved
@@ -91,7 +93,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         if accelerator.is_main_process and (last or time.monotonic() - saved > settings.train.checkpoint_minutes * 60):
             if held_out:
                 losses["validation"] = held_out_loss(bare, held_out, _pad(tokenizer), accelerator.device)
-            _save_state(out, bare, optimizer, step + 1, settings)
+            _save_state(state, bare, optimizer, step + 1, made_of)
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": step + 1, "steps": len(plan), **losses}) + "\n")
             saved = time.monotonic()
@@ -102,7 +104,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         bare.peft_config["default"].base_model_name_or_path = settings.train.base
         bare.save_pretrained(out, save_embedding_layers=False)
         tokenizer.save_pretrained(out)
-        shutil.rmtree(out / "state", ignore_errors=True)
+        state.unlink(missing_ok=True)
     return losses
 
 
@@ -210,33 +212,19 @@ def _pad(tokenizer: Any) -> int:
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
 
 
-def _save_state(out: Path, model: Any, optimizer: Any, step: int, settings: Settings) -> None:
-    """All that a later run needs; complete before the one before is removed."""
-    new, state = out / "state.new", out / "state"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    torch.save(
-        {
-            "adapter": get_peft_model_state_dict(model, save_embedding_layers=False),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-        },
-        new / "state.pt",
-    )
-    (new / "settings.json").write_bytes(msgspec.json.encode(settings))
-    shutil.rmtree(state, ignore_errors=True)
-    new.rename(state)
+def _save_state(file: Path, model: Any, optimizer: Any, step: int, made_of: str) -> None:
+    """All that a later run needs; complete before the one before is replaced."""
+    new = file.with_suffix(".new")
+    adapter = get_peft_model_state_dict(model, save_embedding_layers=False)
+    torch.save({"adapter": adapter, "optimizer": optimizer.state_dict(), "step": step, "made_of": made_of}, new)
+    new.replace(file)
 
 
-def _resume(out: Path, model: Any, optimizer: Any, settings: Settings) -> int:
-    """The step to go on with; 0 when there is nothing to go on from, or it was made with other settings."""
-    new = out / "state.new"
-    if not (out / "state").exists() and (new / "settings.json").is_file():  # stopped in the middle of _save_state
-        new.rename(out / "state")
-    state = out / "state" / "state.pt"
-    if not state.is_file() or (out / "state" / "settings.json").read_bytes() != msgspec.json.encode(settings):
+def _resume(file: Path, model: Any, optimizer: Any, made_of: str) -> int:
+    """The step to go on with; 0 when there is nothing to go on from, or it has other settings or records."""
+    saved = torch.load(file, weights_only=True) if file.is_file() else {}
+    if saved.get("made_of") != made_of:
         return 0
-    saved = torch.load(state, weights_only=True)
     set_peft_model_state_dict(model, saved["adapter"])
     optimizer.load_state_dict(saved["optimizer"])
     return int(saved["step"])
