@@ -1,6 +1,7 @@
-"""Known mistakes of programs that send faces, each with the tests that show that it is not made here."""
+"""Known mistakes of programs that send or read faces, each with the tests that show that it is not made here."""
 
 import ast
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,8 @@ SINKS = "runtime/test_sinks.py"
 LISTENING = "runtime/test_listening_sinks.py"
 CSV = "converters/test_livelink_csv.py"
 CONVERT = "converters/test_convert.py"
+CAPTURE = "runtime/test_capture.py"
+DOCTOR = "runtime/test_doctor.py"
 TAKES = "runtime/test_takes.py"
 
 TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
@@ -53,6 +56,7 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
     11: ("head yaw and eye yaw have opposite signs, both in radians", (
         f"{VMC}::test_bones_turn_the_way_the_channels_say",
         f"{PHONE}::test_eyes_turn_the_way_the_vendors_samples_do",
+        f"{SINKS}::test_a_sinks_own_gain_changes_a_copy_and_no_other_sink",
     )),
     12: ("eyes travel as shapes and as angles", (
         "protocols/test_keyframes.py::test_eye_angles_that_agree_with_the_look_shapes",
@@ -62,7 +66,18 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         "protocols/test_kernels.py::test_finished_pose_keeps_every_rule_whatever_comes_in",
         f"{SINKS}::test_a_gain_ends_at_a_channels_range",
     )),
-    15: ("nothing stands behind the last value", (f"{LIVELINK}::test_header_and_fields_are_each_others_form",)),
+    14: ("a packet that is dropped holds up those behind it: none is sent, and in ours it holds up nobody", (
+        f"{SINKS}::test_from_the_first_frame_to_the_last_unreal_takes_every_packet",
+        f"{CAPTURE}::test_packets_of_another_sender_are_received_and_strangers_are_not",
+    )),
+    15: ("nothing stands behind the last value", (
+        f"{LIVELINK}::test_header_and_fields_are_each_others_form",
+        f"{SINKS}::test_from_the_first_frame_to_the_last_unreal_takes_every_packet",
+    )),
+    16: ("an OSC server of Unreal on 127.0.0.1 is moved elsewhere: it must listen on all addresses", (
+        f"{DOCTOR}::test_an_osc_target_where_nobody_listens_may_be_a_server_that_unreal_has_moved",
+        f"{SINKS}::test_an_osc_server_on_all_addresses_is_reached_where_it_is_looked_for",
+    )),
     17: ("frames are paced, never sent in a burst", (
         "runtime/test_frame_thread.py::test_after_a_stall_frames_are_skipped_and_counted_and_none_comes_in_a_burst",
     )),
@@ -209,13 +224,50 @@ TRAPS: dict[int, tuple[str, tuple[str, ...]]] = {
         f"{VRCHAT}::test_one_arkit_shape_moves_all_the_unified_shapes_that_it_stands_for",
     )),
     # --- what values mean
-    57: ("mouthClose needs an open jaw", ("protocols/test_keyframes.py::test_acted_pose",)),
+    57: ("mouthClose needs an open jaw", (
+        "protocols/test_keyframes.py::test_acted_pose",
+        "protocols/test_kernels.py::test_finished_pose_keeps_every_rule_whatever_comes_in",
+    )),
+    58: ("MediaPipe's list begins with _neutral and has no tongueOut: a value goes by its name, not by its place", (
+        f"{CSV}::test_what_other_programs_write_goes_by_its_name",
+        f"{CSV}::test_a_title_that_is_no_channel_is_refused_and_shifts_nothing",
+        f"{VMC}::test_packets_of_another_library_are_read_in_any_case_message_by_message",
+    )),
+    59: ("Audio2Face has another order, no head, and names that are sent once: a value goes by its name", (
+        f"{CSV}::test_what_other_programs_write_goes_by_its_name",
+    )),
     60: ("which side is left, and for whom", (
         "protocols/test_channels.py::test_mirror_exchanges_sides",
         f"{SINKS}::test_a_mirrored_sink_shows_the_other_side",
     )),
 }  # fmt: skip
 """By number: the mistake, and tests as `file::name` below tests/."""
+
+NOT_OURS: dict[int, str] = {
+    55: "VRChat's own list of an avatar's parameters is stale after the avatar was updated: nothing here reads or "
+    "writes that file, every avatar gets every parameter (54), and docs/troubleshooting.md says to delete it",
+}
+"""By number: why a mistake cannot be made here."""
+
+LAST = 60
+"""The mistakes are numbered from 1 to this."""
+
+
+def unlisted(traps: Collection[int], not_ours: Collection[int]) -> set[int]:
+    """The numbers that are in neither list, in both, or that there are not."""
+    return set(range(1, LAST + 1)) ^ set(traps) ^ set(not_ours)
+
+
+def test_every_mistake_has_a_test_or_a_reason() -> None:
+    assert unlisted(TRAPS, NOT_OURS) == set()
+    assert all(NOT_OURS.values())
+
+
+def test_a_mistake_that_is_not_listed_would_be_found() -> None:
+    assert unlisted(TRAPS.keys() - {14}, NOT_OURS) == {14}
+    assert unlisted(TRAPS, ()) == set(NOT_OURS)
+    assert unlisted(TRAPS.keys() | {61}, NOT_OURS) == {61}
+    assert unlisted(TRAPS, NOT_OURS.keys() | {1}) == {1}
 
 
 @cache

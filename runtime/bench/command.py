@@ -10,15 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from kff_live.protocols.errors import UserError
-from kff_live.runtime.bench.report import Row, Tell, table, to_json
+from kff_live.runtime.bench.report import Rate, Row, Tell, rate_table, table, to_json
 from kff_live.runtime.config import Config
 
-PARTS = ("clock", "frame", "decode", "latency", "pops", "idle", "burst", "memory", "gpu")
+PARTS = ("clock", "frame", "decode", "latency", "pops", "idle", "burst", "sinks", "memory", "gpu")
 _LEAST_SECONDS = 1.0
 
 
 def bench(options: argparse.Namespace, config: Config) -> int:
-    """The sub-command; returns 0 also where a target is missed: it measures, it does not judge.
+    """The sub-command; returns 1 where a healthy sink lost frames, else 0, also where a target is missed.
 
     Raises:
         UserError: an option is wrong, or a part cannot run here.
@@ -37,14 +37,23 @@ def bench(options: argparse.Namespace, config: Config) -> int:
         console.print(text, markup=False)
 
     rows: list[Row] = []
+    rates: list[Rate] = []
     for part in parts:
-        rows += _measure(part, options, config, tell)
+        if part == "sinks":
+            from kff_live.runtime.bench import sinks
+
+            more, rates = sinks.sinks(seconds=options.seconds, tell=tell)
+            rows += more
+        else:
+            rows += _measure(part, options, config, tell)
     about = machine()
     print(table(rows))  # noqa: T201 - standard output is the data
+    if rates:
+        print("\n" + rate_table(rates))  # noqa: T201 - standard output is the data
     print("\n" + ", ".join(about.values()))  # noqa: T201 - standard output is the data
     if path is not None:
-        _write(path, to_json(rows, about))
-    return 0
+        _write(path, to_json(rows, about, sinks=rates))
+    return int(any(rate.failed for rate in rates))
 
 
 def check_parts(names: Sequence[str]) -> tuple[str, ...]:

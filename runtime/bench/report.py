@@ -1,4 +1,4 @@
-"""What a benchmark reports: rows of a value beside its reference, as a table and as JSON."""
+"""What a benchmark reports: rows of a value beside its reference, and rates of sinks, as tables and as JSON."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -66,23 +66,24 @@ def intervals(times: Sequence[float], numbers: Sequence[int], *, period: float) 
 def table(rows: Iterable[Row]) -> str:
     """The rows as aligned text, a heading for each part."""
     listed = list(rows)
-    cells = [_cells(row) for row in listed]
     heads = ("", "value", "reference, same run", "ratio", "target", "")
-    widths = [max(len(line[i]) for line in (heads, *cells)) for i in range(len(heads))]
-
-    def line(texts: Sequence[str]) -> str:
-        return "  ".join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True)).rstrip()
-
-    lines = [line(heads)]
+    head, *texts = aligned([heads, *map(_cells, listed)])
+    lines = [head]
     part = ""
-    for row, texts in zip(listed, cells, strict=True):
+    for row, text in zip(listed, texts, strict=True):
         if row.part != part:
             part = row.part
             lines += ["", part]
-        lines.append(line(texts))
+        lines.append(text)
         if row.note:
             lines[-1] += f"  ({row.note})" if row.value is not None else ""
     return "\n".join(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells as text in columns."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -107,10 +108,45 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
 
 
-def to_json(rows: Iterable[Row], machine: dict[str, Any]) -> bytes:
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the frames of a sink; `longest` is the worst gap between two that arrived, ms.
+
+    `healthy`: its receiver is in order, so it must lose none. Without `sent` it was not measured.
+    """
+
+    sink: str
+    hz: float
+    target: str = ""
+    sent: int | None = None
+    received: int | None = None
+    lost: int | None = None
+    longest: float | None = None
+    healthy: bool = True
+    note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a healthy sink lost frames."""
+        return self.healthy and (self.lost or 0) > 0
+
+
+def rate_table(rates: Iterable[Rate]) -> str:
+    """The rates as aligned text."""
+    heads = ("sink", "target", "wanted", "sent", "received", "lost", "worst gap", "state")
+    return "\n".join(aligned([heads, *map(_rate_cells, rates)]))
+
+
+def _rate_cells(rate: Rate) -> tuple[str, ...]:
+    counts = ["-" if count is None else str(count) for count in (rate.sent, rate.received, rate.lost)]
+    gap = "-" if rate.longest is None else f"{rate.longest:.1f} ms"
+    state = "LOST FRAMES" if rate.failed else "in order" if rate.healthy else ""
+    return (rate.sink, rate.target, f"{rate.hz:g} Hz", *counts, gap, "; ".join(filter(None, (state, rate.note))))
+
+
+def to_json(rows: Iterable[Row], machine: dict[str, Any], **more: Any) -> bytes:
     """The rows as JSON, each with its ratio."""
     entries = [msgspec.to_builtins(row) | {"ratio": row.ratio} for row in rows]
-    return msgspec.json.format(msgspec.json.encode({"machine": machine, "rows": entries}), indent=1) + b"\n"
+    return msgspec.json.format(msgspec.json.encode({"machine": machine, "rows": entries, **more}), indent=1) + b"\n"
 
 
 TEXTS = (

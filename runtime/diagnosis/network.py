@@ -24,6 +24,11 @@ RESOLVE_SECONDS = 5.0
 _PACKETS = 60
 _LOOP_SECONDS = 1.0
 _REFUSAL_SECONDS = 0.1
+_HINTS = {
+    "livelink": " (in Unreal: the Apple ARKit source with this port)",
+    "osc": " (an OSC server of Unreal must be bound to 0.0.0.0: one on 127.0.0.1 is moved to the LAN address)",
+}
+"""What to look at in a receiver, by kind of sink."""
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -152,8 +157,7 @@ def sinks(config: Config) -> Iterator[Result]:
         elif not is_loopback(addresses[0]):
             yield _beyond(to)
         elif _refused(to.host, to.port):
-            unreal = " (in Unreal: the Apple ARKit source with this port)" if to.kind == "livelink" else ""
-            cure = f"start the receiver{unreal}, or see what arrives:  {to.monitor}"
+            cure = f"start the receiver{_HINTS.get(to.kind, '')}, or see what arrives:  {to.monitor}"
             yield Result("sinks", "note", f"{to}: nobody listens there now", cure)
         else:
             yield Result("sinks", "ok", f"{to}: {holder('udp', to.port) or 'somebody'} listens")

@@ -186,6 +186,30 @@ def test_columns_may_stand_in_any_order_and_be_missing(lines: Read) -> None:
     assert named(frame) == {"JawOpen": 0.5, "HeadYaw": -0.25}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        # MediaPipe without its _neutral, in its order; no tongueOut.
+        ["browDownLeft", "browDownRight", "browInnerUp", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose"],
+        # Audio2Face, whose jaw has an order of its own; no head.
+        ["EyeBlinkLeft", "EyeLookDownLeft", "JawForward", "JawLeft", "JawRight", "JawOpen", "MouthClose", "TongueOut"],
+    ],
+    ids=["MediaPipe", "Audio2Face"],
+)
+def test_what_other_programs_write_goes_by_its_name(lines: Read, names: list[str]) -> None:
+    values = [round(0.1 * i, 1) for i in range(1, len(names) + 1)]
+    text = f"Timecode,BlendshapeCount,{','.join(names)}\n00:00:00:00.000,{len(names)},{','.join(map(str, values))}\n"
+    (frame,) = livelink_csv.read(lines(text), PLAIN)
+    expected = {name[0].upper() + name[1:]: value for name, value in zip(names, values, strict=True)}
+    assert named(frame) == pytest.approx(expected)
+
+
+def test_a_title_that_is_no_channel_is_refused_and_shifts_nothing(lines: Read) -> None:
+    text = "Timecode,BlendshapeCount,_neutral,browDownLeft\n00:00:00:00.000,2,0.000001,0.5\n"
+    with pytest.raises(DecodeError, match="line 1, column 3: unknown channel '_neutral'"):
+        list(livelink_csv.read(lines(text), PLAIN))
+
+
 def test_windows_line_ends_a_bom_and_blank_lines_do_no_harm(lines: Read) -> None:
     text = "\ufeff" + take(row(JawOpen="0.5"), "", row("13:13:04:33.000")).replace("\n", "\r\n")
     assert [named(frame) for frame in livelink_csv.read(lines(text), PLAIN)] == [{"JawOpen": 0.5}, {}]

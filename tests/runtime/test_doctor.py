@@ -25,6 +25,7 @@ from kff_live.runtime.config import (
     Llama,
     Mqtt,
     OpenAI,
+    Osc,
     OscIn,
     Subject,
     Vmc,
@@ -164,6 +165,13 @@ def test_a_target_where_nobody_listens_is_a_note_with_the_command_to_look(free_p
     assert "Apple ARKit source" in unreal.cure
     assert unreal.cure.endswith(f"kff-live monitor --format livelink --port {free_port}")
     assert vmc.cure.endswith(f"kff-live monitor --format vmc --port {free_port}")
+
+
+def test_an_osc_target_where_nobody_listens_may_be_a_server_that_unreal_has_moved(free_port: int) -> None:
+    (result,) = checked(network.sinks, quiet(sinks=(Osc(targets=(f"127.0.0.1:{free_port}",)),)))
+    assert result.found.endswith("nobody listens there now")
+    assert "an OSC server of Unreal must be bound to 0.0.0.0" in result.cure
+    assert result.cure.endswith(f"kff-live monitor --format osc --port {free_port}")
 
 
 def test_a_target_where_somebody_listens_names_them(hold: Held, free_port: int) -> None:

@@ -1,6 +1,7 @@
 import json
 import logging
 import socket
+import struct
 import sys
 import threading
 import uuid
@@ -16,13 +17,16 @@ from pylivelinkface import FaceBlendShape, PyLiveLinkFace
 from pythonosc.osc_bundle import OscBundle
 from pythonosc.osc_message import OscMessage
 
-from kff_live.protocols import livelink, osc
+from kff_live.protocols import kernels, livelink, osc
 from kff_live.protocols.channels import COUNT, GROUPS, INDEX, LIVELINK, Pose, mirror, neutral
 from kff_live.protocols.errors import ConfigError, UserError
 from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.protocols.keyframes import Keyframe
 from kff_live.protocols.messages import Event, Model
+from kff_live.protocols.track import Timeline
 from kff_live.runtime.config import Config, IFacialMocap, LiveLink, Osc, Recording, Subject, Vmc, VRChat
 from kff_live.runtime.frame_thread import EventSink
+from kff_live.runtime.player import Plan, Player
 from kff_live.runtime.sinks import RECORDING_FRAMES, Fitted, RecordingSink, build, device_id
 from kff_live.runtime.udp import UdpSink
 
@@ -71,6 +75,55 @@ def test_live_link_packets_are_read_by_somebody_elses_decoder() -> None:
     assert [face.get_blendshape(FaceBlendShape(i)) for i in range(COUNT)] == pytest.approx(RAMP.tolist())
     ours = livelink.decode(data)
     assert (ours.number, ours.subframe, ours.rate) == (4711, 0.25, FrameRate(30000, 1001))
+
+
+def unreal_takes(data: bytes) -> bool:
+    """Whether Unreal's listener does, by the rules of its source; one that it drops ends its tick."""
+    fields, at = [], 1
+    for _ in range(2):
+        (length,) = struct.unpack_from(">i", data, at)
+        fields.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    return (
+        266 < len(data) == 270 + sum(map(len, fields)) <= 1286
+        and data[0] == 6
+        and data[at + 16] == 61
+        and bool(np.isfinite(np.frombuffer(data, ">f4", 61, at + 17)).all())
+    )
+
+
+def test_from_the_first_frame_to_the_last_unreal_takes_every_packet() -> None:
+    config, timeline, rate = Config(subjects=subjects("顔")), Timeline(), FrameRate()
+    for pose in (RAMP, -RAMP):
+        timeline.append(Keyframe(pose, way=0.1))
+    player = Player("顔", rate)
+    with receiver() as udp:
+        plain = build(LiveLink(targets=(address(udp),)), config)["顔"]
+        extreme = build(LiveLink(targets=(address(udp),), gain={"head": -20.0, "mouth": 20.0}, rate=30.0), config)["顔"]
+        for tick in range(100):
+            now = tick * rate.period
+            if tick == 5:  # until then nothing is compiled
+                player.use(kernels)
+                player.plan = Plan(timeline.track, now, 1)
+            if tick == 40:
+                player.leave(now)
+            for sink in (plain, extreme):
+                sink.send(player.frame(now, tick, 0.5))
+        for sink in (plain, extreme):
+            sink.close()
+        udp.setblocking(False)
+        packets = list(iter(partial(received, udp), b""))
+    assert len(packets) == 100 + 50 + 1  # the last is never held back
+    assert all(map(unreal_takes, packets))
+    assert not unreal_takes(packets[0][:-4])
+    assert not unreal_takes(packets[0] + bytes(4))
+
+
+def received(udp: socket.socket) -> bytes:
+    try:
+        return udp.recv(2048)
+    except BlockingIOError:
+        return b""
 
 
 def test_every_target_gets_every_frame() -> None:
@@ -185,6 +238,14 @@ def test_a_sink_may_be_for_some_subjects_only() -> None:
         sinks = build(settings, config)
         assert tuple(sinks) == ("B",)
         sinks["B"].close()
+
+
+def test_an_osc_server_on_all_addresses_is_reached_where_it_is_looked_for() -> None:
+    with receiver("0.0.0.0") as udp:
+        sink = build(Osc(targets=(f"127.0.0.1:{udp.getsockname()[1]}",)), Config())["Face"]
+        sink.send(frame())
+        sink.close()
+        assert OscMessage(udp.recv(2048)).address == "/kff/Face/pose"
 
 
 def test_osc_poses_are_read_by_python_osc() -> None:
