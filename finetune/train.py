@@ -47,7 +47,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     share = (accelerator.process_index, accelerator.num_processes)
     plan = list(batches(examples, settings.train, share))
 
-    model = get_peft_model(
+    bare: Any = get_peft_model(
         # The base only in half precision, since it stays as it is; peft keeps its own weights in single precision.
         load_model(settings.train.base, torch.bfloat16, attention=None if torch.cuda.is_available() else "eager"),
         LoraConfig(
@@ -59,12 +59,11 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         ),
     )
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad],
+        [p for p in bare.parameters() if p.requires_grad],
         lr=settings.train.learning_rate,
         weight_decay=settings.train.weight_decay,
     )
-    bare = model
-    model, optimizer = accelerator.prepare(AnswerLoss(model), optimizer)
+    model, optimizer = accelerator.prepare(AnswerLoss(bare), optimizer)
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
 
@@ -165,7 +164,7 @@ class AnswerLoss(torch.nn.Module):
 
     def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, labels: Any) -> Any:
         """The loss of a batch of `collate`."""
-        causal = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        causal: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
         count = labels.shape[1]
         labelled = labels != IGNORED

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kff_live.finetune import phrases
+from kff_live.finetune import phrases, variation
 from kff_live.finetune.anatomy import problems
 from kff_live.finetune.phrases import Phrase, compose, read_phrases
 from kff_live.finetune.scripts import Script
@@ -168,4 +168,4 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 def test_mistyping_changes_one_letter() -> None:
     rng = random.Random(3)
-    assert {phrases.misspelt("pursed", rng) for _ in range(50)} - {"pursed"}
+    assert {variation.misspelt("pursed", rng) for _ in range(50)} - {"pursed"}

@@ -104,7 +104,7 @@ def test_its_released_requests_drive_a_face_while_the_next_answer_is_awaited(mod
         assert not model.may_go_on.is_set()  # the face acts the first keyframe, the second is not there yet
         model.may_go_on.set()
         shown(1)
-        seen = []
+        seen: list[dict[str, Any]] = []
         while not seen or seen[-1]["type"] not in FINAL:
             seen.append(receive(client))
         assert seen[-1]["type"] == "done"
