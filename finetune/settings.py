@@ -59,11 +59,13 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Train(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How `train` works.
 
-    `base`: `embedded`, a GGUF file, a Hugging Face folder or name. `batch_tokens`: tokens of one optimiser step,
+    `base`: `embedded`, a GGUF file, a Hugging Face folder or name. `start`: the folder of an adapter of that base to
+    go on from, which then says rank and alpha; empty: from nothing. `batch_tokens`: tokens of one optimiser step,
     padding included. `passes`: times that every record is seen. `checkpoint_minutes`: between resumable states.
     """
 
     base: str = EMBEDDED
+    start: str = ""
     rank: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
     alpha: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     dropout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.0

@@ -17,6 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from kff_live.finetune.base import end_id, load_model, load_tokenizer, prompt_ids
 from kff_live.finetune.records import Record, read_records
 from kff_live.finetune.settings import Settings, Train
+from kff_live.protocols.errors import UserError
 
 IGNORED = -100
 """Label of a token that is not part of the answer."""
@@ -47,17 +48,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     share = (accelerator.process_index, accelerator.num_processes)
     plan = list(batches(examples, settings.train, share))
 
-    bare: Any = get_peft_model(
-        # The base only in half precision, since it stays as it is; peft keeps its own weights in single precision.
-        load_model(settings.train.base, torch.bfloat16, attention=None if torch.cuda.is_available() else "eager"),
-        LoraConfig(
-            r=settings.train.rank,
-            lora_alpha=settings.train.alpha,
-            lora_dropout=settings.train.dropout,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
-    )
+    bare = _with_adapter(settings.train)
     optimizer = torch.optim.AdamW(
         [p for p in bare.parameters() if p.requires_grad],
         lr=settings.train.learning_rate,
@@ -150,6 +141,25 @@ def collate(examples: list[Example], pad: int, device: Any) -> dict[str, Any]:
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     batch = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels[:, -keep:]}
     return {name: value.to(device) for name, value in batch.items()}
+
+
+def _with_adapter(settings: Train) -> Any:
+    """The base with the adapter that is to be trained."""
+    # The base only in half precision, since it stays as it is; peft keeps its own weights in single precision.
+    base = load_model(settings.base, torch.bfloat16, attention=None if torch.cuda.is_available() else "eager")
+    if settings.start:
+        try:
+            return PeftModel.from_pretrained(base, settings.start, is_trainable=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"train.start: {settings.start}: {str(error).splitlines()[0]}") from None
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, config)
 
 
 class AnswerLoss(torch.nn.Module):

@@ -89,6 +89,22 @@ def test_a_run_with_other_settings_or_records_starts_over(
     assert steps[0] == 1
 
 
+def test_a_run_goes_on_from_an_adapter(tiny: Tiny, records: Path, tmp_path: Path) -> None:
+    def losses(wanted: Settings, out: str) -> list[float]:
+        seen: list[float] = []
+        train(wanted, records, tmp_path / out, progress=lambda step, of, now: seen.append(now["validation"]))
+        return seen
+
+    first = losses(settings(tiny("llama"), learning_rate=0.01, passes=4.0), "first")
+    assert first[-1] < first[0] * 0.99
+    then = losses(settings(tiny("llama"), start=str(tmp_path / "first"), rank=8, learning_rate=1e-6), "then")
+    assert then == pytest.approx([first[-1]] * len(then), rel=5e-3)  # in bfloat16
+    config = json.loads((tmp_path / "then" / "adapter_config.json").read_text())
+    assert config["r"] == 4  # of the adapter, not of these settings
+    with pytest.raises(UserError, match=r"train\.start: .*nowhere"):
+        train(settings(tiny("llama"), start="nowhere"), records, tmp_path / "not", progress=print)
+
+
 def test_what_a_run_leaves(tiny: Tiny, records: Path, tmp_path: Path) -> None:
     wanted = settings(tiny("llama"), passes=1.0)
     train(wanted, records, tmp_path / "out", progress=lambda step, of, seen: None)
