@@ -64,7 +64,7 @@ def messages(request: PromptInput, *, dialect: str = "compact", examples: bool =
     """The chats that ask for `request`: one for `compact`, one a keyframe for `keyframeface`.
 
     `examples` explains the notation and shows the few worked examples that an untrained model needs; a model that was
-    trained on it, and keyframeface's own models, take none.
+    trained on it, and keyframeface's own models, take none. What is shouted reaches a trained model as `unshouted`.
     """
     if dialect == "keyframeface":
         return [_keyframeface(request, i) for i in range(min(len(request.descriptions) or 1, len(_ORDINALS)))]
@@ -72,13 +72,26 @@ def messages(request: PromptInput, *, dialect: str = "compact", examples: bool =
     if examples:
         for text, answer in _EXAMPLES:
             chat += [Message("user", [(text, False)]), Message("assistant", [(answer, False)])]
-    pieces: Prompt = [(request.text, True)]
+    pieces: Prompt = [(request.text if examples else unshouted(request.text), True)]
     for title, value in (("Background", request.background), ("Emotion", request.emotion)):
         if value:
             pieces += [(f"\n{title}: ", False), (value, True)]
     for description in request.descriptions:
         pieces += [("\n- ", False), (description, True)]
     return [[*chat, Message("user", pieces)]]
+
+
+def unshouted(text: str) -> str:
+    """A text that is all in capitals in small letters, with an exclamation mark; any other as it is.
+
+    In capitals a text is many more tokens, of which a small model has seen few.
+    """
+    if text.lower() == text or text.upper() != text or len(_LETTER.findall(text)) < 6:
+        return text
+    return text.lower() + ("" if text.rstrip().endswith(("!", "?")) else "!")
+
+
+_LETTER = re.compile(r"[^\W\d_]")
 
 
 def _keyframeface(request: PromptInput, number: int) -> list[Message]:

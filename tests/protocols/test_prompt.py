@@ -140,6 +140,28 @@ def test_a_model_that_was_trained_is_told_little() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("THE BOILER BURST", "the boiler burst!"),
+        ("GET OUT!!", "get out!!"),
+        ("WHO DID THAT? ", "who did that? "),
+        ("5 GOALS IN 10 MINUTES", "5 goals in 10 minutes!"),
+        ("LOL", "LOL"),
+        ("NASA called", "NASA called"),
+        ("WHAT?! no", "WHAT?! no"),
+        ("誕生日おめでとう", "誕生日おめでとう"),
+        ("12:30", "12:30"),
+        ("", ""),
+    ],
+)
+def test_a_trained_model_reads_what_is_shouted_in_small_letters(text: str, read: str) -> None:
+    (chat,) = messages(PromptInput(text), examples=False)
+    assert text_of(chat[-1].pieces) == read
+    (chat,) = messages(PromptInput(text), examples=True)
+    assert text_of(chat[-1].pieces) == text
+
+
+@pytest.mark.parametrize(
     ("request_", "content"),
     [
         (PromptInput("Hi"), "Hi"),
