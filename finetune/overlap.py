@@ -22,7 +22,7 @@ def nearest(
     the same for a few texts as for thousands.
     """
     every = [*texts, *forbidden, *background]
-    ids = [tokenizer(text.lower(), add_special_tokens=False).input_ids for text in every]
+    ids = tokenizer([text.lower() for text in every], add_special_tokens=False).input_ids
     embeddings = model.get_input_embeddings().weight.detach().float().numpy()
     frequency = np.bincount(np.concatenate(ids).astype(int), minlength=len(embeddings)) / sum(map(len, ids))
     weights = _RARE / (_RARE + frequency)

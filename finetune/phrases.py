@@ -17,7 +17,7 @@ import numpy as np
 
 from kff_live.finetune import anatomy
 from kff_live.finetune.scripts import Script
-from kff_live.finetune.variation import mirrored, misspelt, scaled
+from kff_live.finetune.variation import mirrored_keyframe, misspelt, other_side, scaled
 from kff_live.protocols.channels import LIVELINK
 from kff_live.protocols.errors import DecodeError, UserError
 from kff_live.protocols.keyframe_text import from_json, parse_line, to_json
@@ -102,12 +102,15 @@ class _Part(msgspec.Struct, frozen=True):
 
 def _choose(phrases: list[Phrase], rng: random.Random) -> _Part:
     phrase = rng.choice(phrases)
-    script = Script("", "action", "\n".join(map("\t".join, (phrase.do, phrase.see, phrase.clause, phrase.be))),
-                    (to_json(parse_line(rng.choice(phrase.lines))),))  # fmt: skip
-    if re.search(r"\bright\b", script.text) and rng.random() < 0.5:
-        script = mirrored(script)
-    do, see, clause, be = (tuple(filter(None, words.split("\t"))) for words in script.text.split("\n"))
-    return _Part(msgspec.structs.replace(phrase, do=do, see=see, clause=clause, be=be), script.poses()[0])
+    keyframe = parse_line(rng.choice(phrase.lines))
+    wordings = {kind: getattr(phrase, kind) for kind in ("do", "see", "clause", "be")}
+    sided = any(re.search(r"\bright\b", words) for some in wordings.values() for words in some)
+    if sided and rng.random() < 0.5:
+        keyframe = mirrored_keyframe(keyframe)
+        phrase = msgspec.structs.replace(
+            phrase, **{kind: tuple(map(other_side, some)) for kind, some in wordings.items()}
+        )
+    return _Part(phrase, keyframe)
 
 
 def _person(rng: random.Random) -> _Person:

@@ -14,6 +14,7 @@ import numpy as np
 from kff_live.finetune.scripts import Script
 from kff_live.protocols.channels import LIVELINK, SHAPES, mirror
 from kff_live.protocols.keyframe_text import KeyframeJson, to_json
+from kff_live.protocols.keyframes import Keyframe
 
 _WORD = re.compile(r"[A-Za-z']+")
 
@@ -80,11 +81,18 @@ def can_mirror(script: Script) -> bool:
 
 def mirrored(script: Script) -> Script:
     """Left and right exchanged, in the words and in the poses."""
-    swapped = _rewritten(script, lambda text: _replace_words(text, _SIDES))
-    keyframes = tuple(
-        to_json(replace(k, pose=mirror(k.pose), label=_replace_words(k.label, _SIDES))) for k in script.poses()
-    )
-    return msgspec.structs.replace(swapped, keyframes=keyframes)
+    keyframes = tuple(to_json(mirrored_keyframe(keyframe)) for keyframe in script.poses())
+    return msgspec.structs.replace(_rewritten(script, other_side), keyframes=keyframes)
+
+
+def mirrored_keyframe(keyframe: Keyframe) -> Keyframe:
+    """Left and right exchanged, in the pose and in the label."""
+    return replace(keyframe, pose=mirror(keyframe.pose), label=other_side(keyframe.label))
+
+
+def other_side(text: str) -> str:
+    """The text with left and right exchanged."""
+    return _replace_words(text, _SIDES)
 
 
 def scaled(keyframe: KeyframeJson, scale: float) -> KeyframeJson:

@@ -5,7 +5,6 @@ import logging
 import platform
 import socket
 import struct
-import sys
 import uuid
 from collections.abc import Callable
 from typing import Any, cast
@@ -17,6 +16,7 @@ from kff_live.protocols.livelink_device import Encoder, Request
 from kff_live.runtime.clock import Clock, milliseconds_of_epoch
 from kff_live.runtime.config import LiveLinkDevice, is_loopback
 from kff_live.runtime.link import Lost, keep_connected
+from kff_live.runtime.udp import shared_port
 
 _log = logging.getLogger(__name__)
 
@@ -177,17 +177,14 @@ class LiveLinkDeviceSink:
 
     async def _discoverable(self) -> asyncio.DatagramTransport | None:
         """Answer those who ask the multicast group for devices."""
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp = None
         try:
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if sys.platform == "darwin":
-                udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            udp.setblocking(False)
-            udp.bind(("", livelink_device.DISCOVERY_PORT))
+            udp = shared_port(livelink_device.DISCOVERY_PORT)
             group = struct.pack("4sI", socket.inet_aton(livelink_device.DISCOVERY_GROUP), socket.INADDR_ANY)
             udp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
         except OSError as error:
-            udp.close()
+            if udp is not None:
+                udp.close()
             _log.warning("%s: it cannot be discovered: %s; enter its address in Unreal", self.name, error.strerror)
             return None
         loop = asyncio.get_running_loop()

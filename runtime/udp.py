@@ -1,7 +1,8 @@
-"""UDP out: every frame to every target from the frame thread, without blocking."""
+"""UDP: every frame to every target from the frame thread, without blocking; and a port shared with others."""
 
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -67,6 +68,25 @@ class UdpSink:
         """Close the sockets."""
         for udp, _ in self._targets:
             udp.close()
+
+
+def shared_port(port: int) -> socket.socket:
+    """A non-blocking socket on a port of all addresses, which others may listen on as well.
+
+    Raises:
+        OSError: the port cannot be had.
+    """
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "darwin":
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        udp.setblocking(False)
+        udp.bind(("", port))
+    except OSError:
+        udp.close()
+        raise
+    return udp
 
 
 def _open(host: str, port: int) -> tuple[socket.socket, Any]:

@@ -5,12 +5,12 @@ import json
 import logging
 import os
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from kff_live.protocols.vtubestudio import DEFAULT_PORT, DISCOVERY_PORT, Broadcast, decode_broadcast
 from kff_live.runtime.clock import Clock
+from kff_live.runtime.udp import shared_port
 
 _log = logging.getLogger(__name__)
 
@@ -65,15 +65,9 @@ async def hear(clock: Clock, *, port: int = DISCOVERY_PORT) -> Heard:
     It listens on all addresses, since broadcasts come to none in particular, and takes nothing from a packet but the
     state of VTube Studio; the port is shared with whoever else listens.
     """
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sys.platform == "darwin":
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        udp.setblocking(False)
-        udp.bind(("", port))
+        udp = shared_port(port)
     except OSError:
-        udp.close()
         return Heard()
     transport, listener = await asyncio.get_running_loop().create_datagram_endpoint(_Listener, sock=udp)
     try:

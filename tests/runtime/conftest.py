@@ -1,8 +1,37 @@
 """Fixtures of the runtime's tests."""
 
+import gc
+import logging
 import socket
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from kff_live.runtime import link
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What kff-live has warned of so far."""
+    caplog.set_level(logging.WARNING)
+    return lambda: [r.getMessage() for r in caplog.records if r.name.startswith("kff_live")]
+
+
+@pytest.fixture
+def impatient_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost connection is tried again almost at once."""
+    monkeypatch.setattr(link, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(link, "MOST_PAUSE", 0.02)
+
+
+@pytest.fixture
+def ordinary() -> Iterator[None]:
+    """What the runtime sets for its whole process is set back."""
+    interval = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(interval)
+    gc.unfreeze()
 
 
 @pytest.fixture

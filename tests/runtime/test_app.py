@@ -1,13 +1,11 @@
 """A whole runtime in this process: sources that fail are started again while the frames and the texts go on."""
 
 import asyncio
-import gc
 import itertools
 import json
 import logging
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -27,17 +25,10 @@ from kff_live.runtime import supervisor
 from kff_live.runtime.app import App
 from kff_live.runtime.config import DEFAULTS, decode
 
+pytestmark = pytest.mark.usefixtures("ordinary")
+
 DEADLINE = 60.0
 SOURCES = ("websocket", "osc_in", "capture")
-
-
-@pytest.fixture(autouse=True)
-def ordinary() -> Iterator[None]:
-    """What the runtime sets for its whole process is set back."""
-    interval = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(interval)
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,13 @@ from kff_live.protocols.channels import COUNT, LIVELINK
 from kff_live.protocols.errors import ConfigError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.livelink_device import DISCOVERY_PORT
-from kff_live.runtime import link, livelink_device
+from kff_live.runtime import livelink_device
 from kff_live.runtime.clock import ManualClock, SystemClock
 from kff_live.runtime.config import Config, LiveLinkDevice, decode
 from kff_live.runtime.livelink_device import LiveLinkDeviceSink
 from kff_live.runtime.sinks import LoopSink, build
+
+pytestmark = pytest.mark.usefixtures("impatient_link")
 
 RAMP = np.linspace(0.0, 1.0, COUNT, dtype=np.float32)
 DEADLINE = 20.0
@@ -103,12 +105,6 @@ async def stage(port: int, **settings: Any) -> AsyncIterator[Stage]:
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(scenario())
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(link, "MOST_PAUSE", 0.02)
 
 
 def test_a_stream_holds_as_many_values_as_were_announced(free_port: int) -> None:

@@ -1,11 +1,9 @@
 """Sinks that live on the asyncio loop, in a whole runtime: they come and go with the settings and act its labels."""
 
 import asyncio
-import gc
 import json
 import socket
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,16 +19,9 @@ from kff_live.protocols.messages import Done, Event, Keyframes
 from kff_live.runtime.app import App
 from kff_live.runtime.config import DEFAULTS, Config, decode
 
+pytestmark = pytest.mark.usefixtures("ordinary")
+
 DEADLINE = 60.0
-
-
-@pytest.fixture(autouse=True)
-def ordinary() -> Iterator[None]:
-    """What the runtime sets for its whole process is set back."""
-    interval = sys.getswitchinterval()
-    yield
-    sys.setswitchinterval(interval)
-    gc.unfreeze()
 
 
 def free_port() -> int:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -23,7 +22,6 @@ from kff_live.protocols.errors import UserError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.messages import MAX_TEXT, Dropped
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime import link
 from kff_live.runtime.clock import Clock, ManualClock, SystemClock
 from kff_live.runtime.config import Mqtt
 from kff_live.runtime.desk import Desk
@@ -32,6 +30,8 @@ from kff_live.runtime.generator import ScriptedGenerator
 from kff_live.runtime.mqtt import MqttClient
 from kff_live.runtime.player import Player
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME
+
+pytestmark = pytest.mark.usefixtures("impatient_link")
 
 DEADLINE = 20.0
 FINAL = {"done", "interrupted", "dropped", "failed"}
@@ -89,18 +89,6 @@ def start_broker(program: Program, tmp_path: Path, free_port: int) -> Iterator[C
 @pytest.fixture
 def broker(start_broker: Callable[..., Broker]) -> Broker:
     return start_broker()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(link, "MOST_PAUSE", 0.02)
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.WARNING)
-    return lambda: [r.getMessage() for r in caplog.records if r.name.startswith("kff_live")]
 
 
 Told = Callable[[], list[str]]

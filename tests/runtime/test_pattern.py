@@ -2,10 +2,8 @@
 
 import itertools
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pylivelinkface import PyLiveLinkFace
 
 from kff_live.protocols import livelink
 from kff_live.protocols.channels import GROUPS, INDEX, LIVELINK
@@ -21,51 +18,11 @@ from kff_live.protocols.errors import UserError
 from kff_live.protocols.pattern import COMPANIONS, steps
 from kff_live.runtime.config import Config, LiveLink, Osc, Vmc
 from kff_live.runtime.diagnosis.pattern import chosen, named
+from tests.runtime.receiver import Receiver
 
 DEADLINE = 120.0
 SEEN = 0.05
-Values = NDArray[np.float64]
-
-
-class Receiver:
-    """Keeps every frame of every subject, decoded by PyLiveLinkFace."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(0.2)
-        self.target = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self.frames: list[Values] = []
-        self.numbers: list[int] = []
-        self.subjects: list[str] = []
-        self._arrived = threading.Condition()
-        self._ended = False
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
-
-    def _receive(self) -> None:
-        while not self._ended:
-            try:
-                data = self._socket.recv(2048)
-            except TimeoutError:
-                continue
-            found, face = PyLiveLinkFace.decode(data)
-            assert found
-            with self._arrived:
-                self.frames.append(np.array(face._blend_shapes))
-                self.numbers.append(face._frames)
-                self.subjects.append(face.name)
-                self._arrived.notify_all()
-
-    def wait_until_moving(self, channel: str) -> None:
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: bool(self.frames) and self.frames[-1][INDEX[channel]] > 0.5, DEADLINE)
-
-    def close(self) -> None:
-        self._ended = True
-        self._thread.join()
-        self._socket.close()
+Values = NDArray[np.float32]
 
 
 @contextmanager
@@ -84,9 +41,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def config(folder: Path, target: str, extra: str = "") -> str:
+def config(folder: Path, port: int, extra: str = "") -> str:
     path = folder / "test.toml"
-    path.write_text(f'{extra}\n[[sinks]]\ntype = "livelink"\ntargets = ["{target}"]\n')
+    path.write_text(f'{extra}\n[[sinks]]\ntype = "livelink"\ntargets = ["127.0.0.1:{port}"]\n')
     return str(path)
 
 
@@ -94,7 +51,7 @@ def moves(frames: list[Values]) -> list[tuple[frozenset[str], dict[str, float]]]
     """What moved between two times at rest, each with the furthest value of its channels."""
     found: list[tuple[frozenset[str], dict[str, float]]] = []
     together: list[Values] = []
-    for values in [*frames, np.zeros(len(LIVELINK))]:
+    for values in [*frames, np.zeros(len(LIVELINK), np.float32)]:
         if np.abs(values).max() > SEEN:
             together.append(values)
         elif together:
@@ -111,10 +68,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[Va
     """The whole pattern: its lines and its frames."""
     folder = tmp_path_factory.mktemp("pattern")
     with receiver() as seen:
-        process = start(folder, "--config", config(folder, seen.target), "--seconds-each", "0.5")
+        process = start(folder, "--config", config(folder, seen.port), "--seconds-each", "0.5")
         out, err = process.communicate(timeout=DEADLINE)
         assert (process.returncode, err) == (0, "")
-    return out.splitlines(), seen.frames, seen.numbers
+    return out.splitlines(), [p.values for p in seen.packets], [p.number for p in seen.packets]
 
 
 def test_each_step_is_named_in_order(played: tuple[list[str], list[Values], list[int]]) -> None:
@@ -173,21 +130,21 @@ def test_ctrl_c_eases_to_neutral(tmp_path: Path) -> None:
         process = start(
             tmp_path,
             "--config",
-            config(tmp_path, seen.target),
+            config(tmp_path, seen.port),
             "--seconds-each",
             "20",
             "--channels",
             "JawOpen",
             "--loop",
         )
-        seen.wait_until_moving("JawOpen")
+        seen.wait(lambda packets: bool(packets[-1].values[INDEX["JawOpen"]] > 0.5))
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (0, "")
     assert len(out.splitlines()) == 1
-    jaw = [float(frame[INDEX["JawOpen"]]) for frame in seen.frames]
+    jaw = [float(p.values[INDEX["JawOpen"]]) for p in seen.packets]
     assert jaw[-3:] == [0.0, 0.0, 0.0]
-    gaps = {b - a for a, b in itertools.pairwise(seen.numbers)}
+    gaps = {b - a for a, b in itertools.pairwise(p.number for p in seen.packets)}
     assert max(abs(b - a) for a, b in itertools.pairwise(jaw)) < 0.12 * max(gaps)
 
 
@@ -197,7 +154,7 @@ def test_a_loop_begins_again(tmp_path: Path) -> None:
         process = start(
             tmp_path,
             "--config",
-            config(tmp_path, seen.target),
+            config(tmp_path, seen.port),
             "--seconds-each",
             "0.2",
             "--channels",
@@ -223,12 +180,17 @@ def test_gain_limit_and_subjects_of_the_settings_hold(tmp_path: Path) -> None:
     """
     with receiver() as seen:
         process = start(
-            tmp_path, "--config", config(tmp_path, seen.target, extra), "--seconds-each", "0.5", "--channels", "jawOpen"
+            tmp_path,
+            "--config",
+            config(tmp_path, seen.port, extra),
+            "--seconds-each",
+            "0.5",
+            "--channels",
+            "jawOpen",
         )
         process.communicate(timeout=DEADLINE)
     furthest = {
-        name: max(f[INDEX["JawOpen"]] for f, subject in zip(seen.frames, seen.subjects, strict=True) if subject == name)
-        for name in ("Anna", "Berta")
+        name: max(p.values[INDEX["JawOpen"]] for p in seen.packets if p.subject == name) for name in ("Anna", "Berta")
     }
     assert furthest == pytest.approx({"Anna": 0.5, "Berta": 0.25}, abs=1e-3)
 
@@ -236,24 +198,24 @@ def test_gain_limit_and_subjects_of_the_settings_hold(tmp_path: Path) -> None:
 def test_what_the_settings_hold_still_is_said(tmp_path: Path) -> None:
     with receiver() as seen:
         process = start(
-            tmp_path, "--config", config(tmp_path, seen.target, "[[subjects]]\ngain = { JawOpen = 0.0 }"),
+            tmp_path, "--config", config(tmp_path, seen.port, "[[subjects]]\ngain = { JawOpen = 0.0 }"),
             "--seconds-each", "0.3", "--channels", "JawOpen", "JawForward",
         )  # fmt: skip
         out, _ = process.communicate(timeout=DEADLINE)
     still, moving = out.splitlines()
     assert still.endswith("the mouth opens, the jaw drops; held still by gain, limit or channels in the settings")
     assert moving.endswith("the jaw comes forward")
-    assert [names for names, _ in moves(seen.frames)] == [{"JawForward"}]
+    assert [names for names, _ in moves([p.values for p in seen.packets])] == [{"JawForward"}]
 
 
 def test_a_mirrored_sink_is_told(tmp_path: Path) -> None:
     with receiver() as seen:
-        path = Path(config(tmp_path, seen.target))
+        path = Path(config(tmp_path, seen.port))
         path.write_text(path.read_text() + "mirror = true\n")
         process = start(tmp_path, "--config", str(path), "--seconds-each", "0.3", "--channels", "MouthLeft")
         _, err = process.communicate(timeout=DEADLINE)
     assert err == "warning: the livelink sink is mirrored: left and right change places\n"
-    assert [names for names, _ in moves(seen.frames)] == [{"MouthRight"}]
+    assert [names for names, _ in moves([p.values for p in seen.packets])] == [{"MouthRight"}]
 
 
 def test_without_settings_it_sends_to_unreal_s_port(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from kff_live.protocols.channels import INDEX, pose_from_names
+from tests.runtime.receiver import Receiver
 
 DEADLINE = 60.0
 FINAL = {"done", "interrupted", "dropped", "failed"}
@@ -33,55 +34,6 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@dataclass
-class Packet:
-    number: int
-    subject: str
-    values: NDArray[np.float32]
-    at: float
-    subframe: float
-
-
-class Receiver:
-    """Keeps every datagram, decoded by PyLiveLinkFace."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(0.2)
-        self.port = self._socket.getsockname()[1]
-        self.packets: list[Packet] = []
-        self._arrived = threading.Condition()
-        self._ended = False
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
-
-    def _receive(self) -> None:
-        while not self._ended:
-            try:
-                data = self._socket.recv(2048)
-            except TimeoutError:
-                continue
-            at = time.perf_counter()
-            found, face = PyLiveLinkFace.decode(data)
-            assert found
-            with self._arrived:
-                values = np.array(face._blend_shapes, np.float32)
-                self.packets.append(Packet(face._frames, face.name, values, at, face._sub_frame))
-                self._arrived.notify_all()
-
-    def wait(self, condition: Callable[[list[Packet]], bool]) -> list[Packet]:
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: condition(self.packets), DEADLINE)
-            return list(self.packets)
-
-    def close(self) -> None:
-        self._ended = True
-        self._thread.join()
-        self._socket.close()
 
 
 @dataclass

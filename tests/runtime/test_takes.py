@@ -27,6 +27,7 @@ from kff_live.converters.takes import opened
 from kff_live.protocols.channels import COUNT, INDEX, LIVELINK, neutral, pose_from_names
 from kff_live.protocols.frames import Frame, FrameRate, timecode
 from kff_live.runtime.record import Recorder, SenderClock
+from tests.runtime.receiver import Receiver
 
 DEADLINE = 60.0
 JAW, YAW = INDEX["JawOpen"], INDEX["HeadYaw"]
@@ -294,42 +295,6 @@ def test_a_recording_has_one_rate() -> None:
 # --- play ---------------------------------------------------------------------------------------------------------
 
 
-class Receiver:
-    """Keeps every packet that arrives, decoded by PyLiveLinkFace."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.settimeout(0.2)
-        self.port = int(self._socket.getsockname()[1])
-        self.numbers: list[int] = []
-        self.poses: list[NDArray[np.float32]] = []
-        self._came = threading.Condition()
-        self._ended = False
-        self._thread = threading.Thread(target=self._receive, daemon=True)
-        self._thread.start()
-
-    def _receive(self) -> None:
-        while not self._ended:
-            with contextlib.suppress(TimeoutError):
-                found, face = PyLiveLinkFace.decode(self._socket.recv(2048))
-                assert found
-                with self._came:
-                    self.numbers.append(face._frames)
-                    self.poses.append(np.array(face._blend_shapes, np.float32))
-                    self._came.notify_all()
-
-    def wait(self, channel: int, value: float) -> None:
-        with self._came:
-            assert self._came.wait_for(lambda: bool(self.poses) and self.poses[-1][channel] >= value, DEADLINE)
-
-    def close(self) -> None:
-        self._ended = True
-        self._thread.join()
-        self._socket.close()
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     made = Receiver()
@@ -356,10 +321,10 @@ def test_a_take_is_what_the_packets_hold(tmp_path: Path, receiver: Receiver, nam
     config = settings(tmp_path, receiver.port, websocket=port())
     with spawned(tmp_path, "play", str(take), "--config", config) as player:
         assert player.end() == 0
-    shown = np.array(receiver.poses)
+    shown = np.array([p.values for p in receiver.packets])
     assert len(on_the_curve(shown)) > 60
     assert not shown[-3:].any()
-    assert all(a < b for a, b in itertools.pairwise(receiver.numbers))
+    assert all(a < b for a, b in itertools.pairwise(p.number for p in receiver.packets))
     assert any("playing" in line and ("3.6 s" if name.endswith(".kff") else "3.0 s") in line for line in player.said)
     assert any(" fps   late at worst" in line for line in player.said)
 
@@ -371,15 +336,14 @@ def test_ctrl_c_eases_a_loop_to_neutral(tmp_path: Path, receiver: Receiver) -> N
     arguments = ("--loop", "--speed", "2", "--from", "0.2", "--to", "0.9", "--blend", "0.2")
     with spawned(tmp_path, "play", str(take), "--config", config, *arguments) as player:
         for _ in range(3):  # three turns
-            receiver.wait(YAW, 0.08)
-            with receiver._came:
-                assert receiver._came.wait_for(lambda: receiver.poses[-1][YAW] < 0.07, DEADLINE)
-        receiver.wait(JAW, 0.3)
+            receiver.wait(lambda packets: bool(packets[-1].values[YAW] >= 0.08))
+            receiver.wait(lambda packets: bool(packets[-1].values[YAW] < 0.07))
+        receiver.wait(lambda packets: bool(packets[-1].values[JAW] >= 0.3))
         assert player.end(signal.SIGINT) == 0
-    shown = np.array(receiver.poses)
+    shown = np.array([p.values for p in receiver.packets])
     assert not shown[-3:].any()
     assert 0.085 < shown[:, YAW].max() < 0.095
-    steps = np.abs(np.diff(shown, axis=0)) / np.diff(receiver.numbers)[:, None]
+    steps = np.abs(np.diff(shown, axis=0)) / np.diff([p.number for p in receiver.packets])[:, None]
     assert steps.max() < 0.2  # at twice the speed the jaw moves 0.067 a frame, a blend adds to that
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import logging
 import math
 import os
 import re
@@ -25,12 +24,14 @@ from kff_live.protocols.channels import COUNT, LIVELINK, Pose, neutral, pose_fro
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.keyframe_text import KeyframeJson
 from kff_live.protocols.messages import Done, KeyframeEvent
-from kff_live.runtime import link, vtubestudio, vtubestudio_finding
+from kff_live.runtime import vtubestudio, vtubestudio_finding
 from kff_live.runtime.clock import Clock, ManualClock, SystemClock
 from kff_live.runtime.config import Config, VTubeStudio
 from kff_live.runtime.sinks import LoopSink, build
 from kff_live.runtime.vtubestudio import KEEP_ALIVE, MAX_UNANSWERED, VTubeStudioSink
 from kff_live.runtime.vtubestudio_finding import Tokens, hear, is_here
+
+pytestmark = pytest.mark.usefixtures("impatient_link")
 
 DEFAULTS = [
     *("FacePositionX", "FacePositionY", "FacePositionZ", "FaceAngleX", "FaceAngleY", "FaceAngleZ", "MouthSmile"),
@@ -331,18 +332,6 @@ async def stage(
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(scenario())
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(link, "MOST_PAUSE", 0.02)
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.WARNING)
-    return lambda: [r.getMessage() for r in caplog.records if r.name.startswith("kff_live")]
 
 
 Told = Callable[[], list[str]]
