@@ -78,6 +78,26 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         return (self.number + self.subframe) * self.rate.period
 
 
+class Thinning:
+    """Picks so many frames a second of each subject, at even distances; every one where they come no faster."""
+
+    def __init__(self, wanted: FrameRate) -> None:
+        self._wanted = wanted
+        self._slots: dict[str, int] = {}
+
+    def picks(self, frame: Frame) -> bool:
+        """Whether this frame is one of them; each is to be asked about once, in order."""
+        sent = self._wanted.numerator * frame.rate.denominator
+        of = self._wanted.denominator * frame.rate.numerator
+        if sent >= of:
+            return True
+        slot = frame.number * sent // of
+        if self._slots.get(frame.subject) == slot:
+            return False
+        self._slots[frame.subject] = slot
+        return True
+
+
 TIMECODE_RATE = FrameRate(60)
 """What a timecode counts, whatever the rate of the frames."""
 

@@ -19,7 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from kff_live.protocols import messages
 from kff_live.protocols.errors import UserError
-from kff_live.protocols.frames import Frame
+from kff_live.protocols.frames import Frame, FrameRate, Thinning
 from kff_live.protocols.messages import Error, Event, FrameMessage, Model, Refused, Stop
 from kff_live.protocols.mqtt import Presence, Topics, decode_presence
 from kff_live.runtime.clock import Clock
@@ -229,22 +229,21 @@ class MqttClient:
         heed_cancel()
 
     def _take(self, frames: dict[str, Frame]) -> None:
-        self._frame = frames.get(self._subject, self._frame)
-        self._fresh.set()
+        if self._subject in frames:
+            self._frame = frames[self._subject]
+            self._fresh.set()
 
     async def _write_frames(self, client: aiomqtt.Client) -> None:
-        """Publish the newest frame so many times a second; nobody waits for those between."""
+        """Publish so many frames a second, of those that wait the newest."""
         if not self._settings.frames:
             await asyncio.Event().wait()
-        due = self._clock.now()
+        thinning = Thinning(FrameRate.parse(self._settings.frames))
         while True:
             await self._fresh.wait()
-            await self._clock.wait(asyncio.Event(), due)
             self._fresh.clear()
-            if self._frame is not None:
+            if self._frame is not None and thinning.picks(self._frame):
                 await client.publish(self._topics.frame, messages.encode(FrameMessage.of(self._frame)))
                 heed_cancel()
-            due = max(due + 1.0 / self._settings.frames, self._clock.now())
 
 
 async def reach(settings: Mqtt) -> None:

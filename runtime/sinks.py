@@ -18,7 +18,7 @@ from kff_live.converters import recording
 from kff_live.protocols import livelink, osc, vmc, vrchat
 from kff_live.protocols.channels import HIGH, LOW, mirror
 from kff_live.protocols.errors import ConfigError, EncodeError, UserError
-from kff_live.protocols.frames import Frame, FrameRate
+from kff_live.protocols.frames import Frame, FrameRate, Thinning
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import (
     MOST_RADIANS,
@@ -82,17 +82,14 @@ class Fitted:
 
     Args:
         settings: of the sink; `fits` says whether they ask for anything.
-        rate: of the frames that come.
     """
 
-    def __init__(self, sink: ClosingSink, settings: SinkConfig, rate: FrameRate) -> None:
+    def __init__(self, sink: ClosingSink, settings: SinkConfig) -> None:
         self._sink = sink
         self._mirror = settings.mirror
         self._gain = sink_gain(settings)
         self._changes = settings.mirror or bool(np.any(self._gain != 1.0))
-        sent = FrameRate.parse(settings.rate) if settings.rate else rate
-        self._share = (sent.numerator * rate.denominator, sent.denominator * rate.numerator)
-        self._slots: dict[str, int] = {}
+        self._thinning = Thinning(FrameRate.parse(settings.rate)) if settings.rate else None
         self._held: dict[str, Frame] = {}
         if isinstance(sink, EventSink):
             self.event = sink.event
@@ -110,16 +107,12 @@ class Fitted:
         return self._sink.lost
 
     def send(self, frame: Frame) -> None:
-        """Pass a frame on, or hold it back: `share` of all frames go, at even distances."""
-        sent, of = self._share
-        if sent < of:
-            slot = frame.number * sent // of
-            if self._slots.get(frame.subject) == slot:
-                self._held[frame.subject] = frame
-                return
-            self._slots[frame.subject] = slot
+        """Pass a frame on, or hold it back."""
+        if self._thinning is None or self._thinning.picks(frame):
             self._held.pop(frame.subject, None)
-        self._pass(frame)
+            self._pass(frame)
+        else:
+            self._held[frame.subject] = frame
 
     def close(self) -> None:
         """Pass on what was held back, so that the last frame is not a pose on the way to it; then close the sink."""
@@ -311,5 +304,5 @@ def build(settings: SinkConfig, config: Config) -> dict[str, ClosingSink]:
         raise ConfigError(f"sinks: {error}") from None
     if not Fitted.fits(settings):
         return sinks
-    fitted = {id(sink): Fitted(sink, settings, config.rate) for sink in sinks.values()}  # one may serve several
+    fitted = {id(sink): Fitted(sink, settings) for sink in sinks.values()}  # one may serve several
     return {name: fitted[id(sink)] for name, sink in sinks.items()}

@@ -306,9 +306,9 @@ class Silent:
     def close(self) -> None: ...
 
 
-def fitted(fps: FrameRate | None = None, **settings: Any) -> tuple[Kept, Fitted]:
+def fitted(**settings: Any) -> tuple[Kept, Fitted]:
     kept = Kept()
-    return kept, Fitted(kept, LiveLink(**settings), fps or FrameRate())
+    return kept, Fitted(kept, LiveLink(**settings))
 
 
 def sent(pose: Pose, **settings: Any) -> Pose:
@@ -395,9 +395,9 @@ def test_a_filter_sends_its_channels_and_leaves_the_others_neutral() -> None:
     ],
 )
 def test_a_rate_lets_every_so_many_frames_through(fps: FrameRate, rate: float, numbers: list[int]) -> None:
-    kept, sink = fitted(fps, rate=rate, mirror=True)
+    kept, sink = fitted(rate=rate, mirror=True)
     for number in range(12):
-        sink.send(frame(number))
+        sink.send(frame(number, rate=fps))
     assert [f.number for f in kept.frames] == numbers
 
 
@@ -437,7 +437,7 @@ def test_events_reach_a_sink_that_takes_them_through_whatever_stands_before_it()
     assert isinstance(sink, EventSink)
     sink.event("", Model("ready"))
     assert kept.events == [Model("ready")]
-    silent = Fitted(Silent(), LiveLink(mirror=True), FrameRate())
+    silent = Fitted(Silent(), LiveLink(mirror=True))
     assert not isinstance(silent, EventSink)
     assert silent.lost == 3
 
