@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -67,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
         "--prompted", default="embedded", metavar="MODEL.gguf", help="an untrained model, or none (%(default)s)"
     )
     evaluate.add_argument(
-        "--expressions", type=Path, metavar="DIR", help="also score the cases of a folder with score.py"
+        "--expressions",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="CASES.jsonl",
+        help="also act these sentences, and score the faces as `score` does; repeatable",
     )
     evaluate.add_argument("--limit", type=int, metavar="N", help="only so many texts of the test split")
     evaluate.add_argument(
@@ -78,11 +84,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="NAME.md and NAME.json (%(default)s)",
     )
+    score = commands.add_parser(
+        "score",
+        help="rendered takes by what a viewer must see",
+        description="Score the takes of a folder, ID.csv, as `kff-live render --batch` writes them with the idle layer "
+        "off, by the rules of their cases: by kind, and what each broke.",
+    )
+    score.add_argument("takes", type=Path, metavar="DIR", help="a folder of takes")
+    score.add_argument(
+        "--cases", type=Path, default=settings.BLIND, metavar="CASES.jsonl", help="(default: the blind set)"
+    )
     build = commands.add_parser(
         "build",
         help="prepare, train and export, one after the other",
         description="From scripts to a GGUF. Stopped, it goes on where it was. Without --settings: the recipe of the "
-        "adapter that comes with kff-live; on two CPU cores that takes some two hours.",
+        "adapter that comes with kff-live; on two CPU cores that takes some three hours.",
     )
     build.add_argument(
         "folder",
@@ -92,7 +108,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="for records and adapter (%(default)s)",
     )
-    build.add_argument("--settings", type=Path, default=settings.SHIPPED, metavar="FILE.toml", help="(our recipe)")
+    build.add_argument(
+        "--settings",
+        type=Path,
+        nargs="+",
+        default=settings.SHIPPED,
+        metavar="FILE.toml",
+        help="trained one after the other, each going on from the adapter before (our recipe)",
+    )
     for command in (export, build):
         command.add_argument(
             "--adapter-only", action="store_true", help="the adapter by itself, to be loaded beside its base"
@@ -114,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(_COMMANDS[options.command](options, console))
     except UserError as error:
-        console.print(f"kff-finetune: {error}", style="red", markup=False, highlight=False)
+        console.print(f"kff-finetune: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return USER_ERROR
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "transformers", "peft", "accelerate", "gguf", "conversion", "llama_cpp"):
@@ -145,23 +168,29 @@ def _lint(options: argparse.Namespace, console: Console) -> int:
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> int:
+    return _prepare_with(settings.load(options.settings), options.records, console)
+
+
+def _prepare_with(wanted: settings.Settings, records: Path, console: Console) -> int:
     from kff_live.finetune.prepare import prepare
 
-    wanted = settings.load(options.settings)
     counts = prepare(
         wanted.data,
-        options.records,
+        records,
         base=wanted.train.base,
         report=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
     )
-    console.print(f"{options.records}: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
+    console.print(f"{records}: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
     return 0
 
 
 def _train(options: argparse.Namespace, console: Console) -> int:
+    return _train_with(settings.load(options.settings), options.records, options.output, console)
+
+
+def _train_with(wanted: settings.Settings, records: Path, out: Path, console: Console) -> int:
     from kff_live.finetune.train import train
 
-    wanted = settings.load(options.settings)
     with progress_bar(console) as bar:
         task: Any = bar.add_task("training", total=None, note="loading")
 
@@ -169,8 +198,8 @@ def _train(options: argparse.Namespace, console: Console) -> int:
             note = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
             bar.update(task, completed=step, total=steps, note=note)
 
-        train(wanted, options.records, options.output, progress=show)
-    console.print(f"adapter in {options.output}")
+        train(wanted, records, out, progress=show)
+    console.print(f"adapter in {out}")
     return 0
 
 
@@ -203,11 +232,17 @@ def _export(options: argparse.Namespace, console: Console) -> int:
 
 
 def _build(options: argparse.Namespace, console: Console) -> int:
-    named = vars(options) | {"records": options.folder / "records", "adapter": options.folder / "adapter", "base": ""}
-    step = argparse.Namespace(**named)
-    _prepare(step, console)
-    _train(argparse.Namespace(**named | {"output": step.adapter}), console)
-    return _export(step, console)
+    stages = [settings.load(path) for path in options.settings]
+    adapter = records = None
+    for number, wanted in enumerate(stages, 1):
+        records = options.folder / str(number) / "records"
+        if adapter:
+            wanted = msgspec.structs.replace(wanted, train=msgspec.structs.replace(wanted.train, start=str(adapter)))
+        adapter = options.folder / str(number) / "adapter"
+        _prepare_with(wanted, records, console)
+        _train_with(wanted, records, adapter, console)
+    named = {"records": records, "adapter": adapter, "base": "", "settings": None}
+    return _export(argparse.Namespace(**vars(options) | named), console)
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:
@@ -236,6 +271,20 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _score(options: argparse.Namespace, console: Console) -> int:
+    from kff_live.finetune.expressions import Expressions, score
+
+    found = list(score(options.takes, Expressions(options.cases)))
+    kinds: dict[str, list[bool]] = {}
+    for case, broken in found:
+        kinds.setdefault(case.kind, []).append(not broken)
+        if broken:
+            print(f"{case.id} [{case.kind}] {case.text}", *broken, sep="\n    ")  # noqa: T201 - standard output is the data
+    for kind, passed in (*kinds.items(), ("all", [not broken for _, broken in found])):
+        print(f"{kind}: {sum(passed)}/{len(passed)} = {sum(passed) / len(passed):.1%}")  # noqa: T201 - as above
+    return 0
+
+
 def progress_bar(console: Console) -> Progress:
     """A bar with counts, times and a note."""
     return Progress(
@@ -256,6 +305,7 @@ _COMMANDS = {
     "export": _export,
     "build": _build,
     "evaluate": _evaluate,
+    "score": _score,
 }
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import msgspec
 import torch
 
 from kff_live.finetune.base import Progress, load_model, load_tokenizer
+from kff_live.finetune.expressions import Expressions
 from kff_live.finetune.judge import POOL, Judge, Pair, Reader, r_precision, train_judge
-from kff_live.finetune.motions import Expressions, apart, play
+from kff_live.finetune.motions import apart, play
 from kff_live.finetune.records import Record, read_records
 from kff_live.finetune.scripts import Script, read_scripts
 from kff_live.finetune.settings import NONE
@@ -44,7 +45,7 @@ class Row:
     `parsed`: share of answers that are keyframe text without a grammar's help. `mse`, `mae`: between the 61 channels of
     both motions at HZ, mean over texts. `precision`: R-Precision 1, 2, 3. `distance`: between the judge's points of
     text and motion, 0 to 2. `first`: median seconds from the text to the first keyframe. `expressions`: passed and
-    all, by kind.
+    all, by kind, of each set of cases.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Row:
     distance: float | None = None
     tokens_per_second: float | None = None
     first: float | None = None
-    expressions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    expressions: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 def pairs(records: list[Record]) -> list[Pair]:
@@ -79,7 +80,7 @@ def pairs(records: list[Record]) -> list[Pair]:
 class Evaluation:
     """What every writer is measured by: texts with their true motions, a judge, and perhaps expressions."""
 
-    def __init__(self, scripts: list[Script], judge: Judge, expressions: Expressions | None = None) -> None:
+    def __init__(self, scripts: list[Script], judge: Judge, expressions: Sequence[Expressions] = ()) -> None:
         self._scripts = scripts
         self._judge = judge
         self._expressions = expressions
@@ -92,17 +93,17 @@ class Evaluation:
 
     def row(self, name: str, writer: Writer, *, progress: Callable[[int, int], None]) -> Row:
         """The row of a writer; `progress` is told how many of how many texts are written."""
-        cases = self._expressions.cases if self._expressions else []
-        requests = [script.request() for script in self._scripts] + [PromptInput(case["text"]) for case in cases]
+        cases = [(some, case) for some in self._expressions for case in some.cases]
+        requests = [script.request() for script in self._scripts] + [PromptInput(case.text) for _, case in cases]
         written = []
         for done, request in enumerate(requests, 1):
             written.append(writer.write(request))
             progress(done, len(requests))
         row = self._row(name, written[: len(self._scripts)])
-        for case, answer in zip(cases, written[len(self._scripts) :], strict=True):
-            assert self._expressions is not None
-            passed, count = row.expressions.get(case["kind"], (0, 0))
-            row.expressions[case["kind"]] = (passed + self._expressions.passes(case, answer.keyframes), count + 1)
+        for (some, case), answer in zip(cases, written[len(self._scripts) :], strict=True):
+            kinds = row.expressions.setdefault(some.name, {})
+            passed, count = kinds.get(case.kind, (0, 0))
+            kinds[case.kind] = (passed + (not some.broken(case, play(answer.keyframes, 60))), count + 1)
         return row
 
     def _row(self, name: str, written: list[Written]) -> Row:
@@ -133,7 +134,7 @@ def evaluate(
     models: Sequence[str],
     vectors: Sequence[str],
     prompted: str,
-    expressions: Path | None,
+    expressions: Sequence[Path],
     limit: int | None,
     progress: Progress,
 ) -> tuple[str, bytes]:
@@ -147,7 +148,7 @@ def evaluate(
     scripts, wrong = read_scripts(records / "test_scripts.jsonl")
     if wrong or not scripts:
         raise UserError(f"{records}: {wrong[0] if wrong else 'test_scripts.jsonl holds no scripts'}")
-    cases = Expressions(expressions) if expressions else None
+    cases = [Expressions(path) for path in expressions]
     training = read_records(records / "train.jsonl")
     progress("loading", 0, 1)
     known = pairs(training)
@@ -203,15 +204,13 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
 def markdown(rows: list[Row], notes: Iterable[str]) -> str:
     """The rows as tables, the notes as a list below."""
     text = _table(["", *_COLUMNS], [[row.name, *(show(row) for show in _COLUMNS.values())] for row in rows])
-    kinds = sorted({kind for row in rows for kind in row.expressions})
-    if kinds:
-        scored = [row.expressions for row in rows if row.expressions]
-        names = [row.name for row in rows if row.expressions]
-        body = [
-            [name, *(_passed([counts[kind]]) for kind in kinds), _passed(counts.values())]
-            for name, counts in zip(names, scored, strict=True)
-        ]
-        text += "\n" + _table(["expressions passed", *kinds, "all"], body)
+    scored = [row for row in rows if row.expressions]
+    for name, kinds in scored[0].expressions.items() if scored else ():
+        body = []
+        for row in scored:
+            counts = row.expressions[name]
+            body.append([row.name, *(_passed([counts[kind]]) for kind in kinds), _passed(counts.values())])
+        text += "\n" + _table([f"{name}: passed", *kinds, "all"], body)
     return text + "\n" + "".join(f"* {note}\n" for note in notes)
 
 

@@ -12,9 +12,10 @@ import torch
 from kff_live.finetune import evaluate, writers
 from kff_live.finetune.base import load_model
 from kff_live.finetune.evaluate import Evaluation, Row, markdown, pairs
+from kff_live.finetune.expressions import Expressions
 from kff_live.finetune.gguf_files import write_model
 from kff_live.finetune.judge import Judge, Reader, moments, r_precision, train_judge
-from kff_live.finetune.motions import Expressions, apart, play
+from kff_live.finetune.motions import apart, play
 from kff_live.finetune.records import Record, format_vector, records
 from kff_live.finetune.scripts import Script
 from kff_live.finetune.writers import Retrieval, Still, Written, named_model
@@ -237,28 +238,23 @@ class Known:
 
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
-    """Expressions and their rules as another program would hold them."""
-    (tmp_path / "score.py").write_text(
-        "class BadInput(Exception): pass\n"
-        "def load_cases(folder):\n"
-        "    if not (folder / 'cases').exists(): raise BadInput('no cases')\n"
-        "    return {}, [{'kind': 'k1', 'text': 'wait, what, no way'}, {'kind': 'k2', 'text': 'nothing'}]\n"
-        "def broken_rules(case, frames, groups):\n"
-        "    return [] if max(frame['BrowInnerUp'] for frame in frames) > 0.5 else ['brows']\n"
+    path = tmp_path / "wishes.jsonl"
+    path.write_text(
+        '{"id": 1, "kind": "k1", "text": "wait, what, no way", "up": ["browIn"]}\n'
+        '{"id": 2, "kind": "k2", "text": "nothing", "up": ["browIn"]}\n'
     )
-    (tmp_path / "cases").touch()
-    return tmp_path
+    return path
 
 
 def test_a_row_holds_what_was_written(scripts: list[Script], cases: Path) -> None:
     judge: Any = Mirror()
-    evaluation = Evaluation(scripts, judge, Expressions(cases))
+    evaluation = Evaluation(scripts, judge, [Expressions(cases)])
     truth = evaluation.truth()
     assert (truth.mse, truth.mae, truth.parsed) == (0.0, 0.0, None)
     still = evaluation.row("still", Still(), progress=lambda done, of: None)
     assert still.mse is not None
     assert still.mse > 0
-    assert still.expressions == {"k1": (0, 1), "k2": (0, 1)}
+    assert still.expressions == {"wishes": {"k1": (0, 1), "k2": (0, 1)}}
     seen: list[tuple[int, int]] = []
     row = evaluation.row("known", Known(scripts[1:]), progress=lambda done, of: seen.append((done, of)))
     assert seen[-1] == (len(scripts) + 2, len(scripts) + 2)
@@ -268,20 +264,13 @@ def test_a_row_holds_what_was_written(scripts: list[Script], cases: Path) -> Non
     assert row.tokens_per_second == pytest.approx(10 * count / (0.1 * len(scripts)))
     assert row.first == 0.05
     assert row.mse == pytest.approx(apart(play(scripts[0].poses(), 10), play([], 10))[0] / len(scripts))
-    assert row.expressions == {"k1": (1, 1), "k2": (0, 1)}
+    assert row.expressions == {"wishes": {"k1": (1, 1), "k2": (0, 1)}}
     table = markdown([truth, still, row], ["a note"])
     assert "| known | 93.8% | 10.0 |" in table
+    assert "| wishes: passed | k1 | k2 | all |" in table
     assert "| known | 1/1 = 100% | 0/1 = 0% | 1/2 = 50% |" in table
     assert table.endswith("\n* a note\n")
     assert "| known | 50.0% |" in markdown([Row("known", parsed=0.5)], [])
-
-
-def test_a_folder_without_rules_is_refused(cases: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no score\.py"):
-        Expressions(tmp_path / "elsewhere")
-    (cases / "cases").unlink()
-    with pytest.raises(UserError, match="no cases"):
-        Expressions(cases)
 
 
 def test_only_compact_records_are_evaluated(scripts: list[Script], small_records: list[Record]) -> None:

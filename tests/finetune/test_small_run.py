@@ -67,10 +67,14 @@ def test_from_scripts_to_a_face_that_moves(
     assert max(float(frame[name]) for frame in frames for name in shapes) > 0.05
     assert not any(float(frames[0][name]) for name in shapes)
 
-    finetune("build", "all", "--settings", "small.toml", "--adapter-only", "--prompts", "0", "-o", "adapter.gguf")
-    assert (tmp_path / "all" / "records" / "train.jsonl").read_bytes() == (
-        tmp_path / "records" / "train.jsonl"
-    ).read_bytes()
+    finetune(
+        "build", "all", "--settings", "small.toml", "small.toml", "--adapter-only", "--prompts", "0",
+        "-o", "adapter.gguf",
+    )  # fmt: skip
+    made = [(tmp_path / "all" / stage / "records" / "train.jsonl").read_bytes() for stage in "12"]
+    assert made == [(tmp_path / "records" / "train.jsonl").read_bytes()] * 2
+    first, second = (json.loads((tmp_path / "all" / stage / "adapter" / "settings.json").read_text()) for stage in "12")
+    assert (first["train"]["start"], second["train"]["start"]) == ("", str(Path("all", "1", "adapter")))
     assert gguf.GGUFReader(tmp_path / "adapter.gguf").fields["general.type"].contents() == "adapter"
 
     assert not list(tmp_path.glob(".export-*"))
@@ -101,7 +105,7 @@ def test_a_mistake_is_one_line_that_names_it(
     assert said in error.partition("kff-finetune: ")[2]
 
 
-@pytest.mark.parametrize("command", ["lint", "prepare", "train", "export", "build", "evaluate"])
+@pytest.mark.parametrize("command", ["lint", "prepare", "train", "export", "build", "evaluate", "score"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
