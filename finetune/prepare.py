@@ -9,7 +9,8 @@ from kff_live.finetune.base import load_model, load_tokenizer
 from kff_live.finetune.phrases import compose, read_phrases
 from kff_live.finetune.records import records, split, write_records
 from kff_live.finetune.scripts import Script, write_scripts
-from kff_live.finetune.settings import NONE, PHRASES, SCRIPTS, Data
+from kff_live.finetune.settings import NONE, PHRASES, SCRIPTS, SITUATIONS, Data
+from kff_live.finetune.situations import act, read_situations
 from kff_live.finetune.sources import read_keyframeface, read_takes
 from kff_live.finetune.variation import vary
 from kff_live.protocols.errors import UserError
@@ -36,7 +37,7 @@ def prepare(data: Data, out: Path, *, base: str = EMBEDDED, report: Callable[[st
         training = training[: data.limit]
     out.mkdir(parents=True, exist_ok=True)
     counts = {}
-    training += _variations(training, data, forbidden) + _composed(data, forbidden)
+    training += _without_leaks(_variations(training, data) + _generated(data), forbidden)
     if data.forbidden:
         training = _apart(training, forbidden, base, report)
     for part, scripts in zip(PARTS, (training, validation, test), strict=True):
@@ -71,8 +72,8 @@ def _checked(data: Data, forbidden: list[str], report: Callable[[str], None]) ->
     return authored.scripts + others.scripts
 
 
-def _variations(scripts: list[Script], data: Data, forbidden: list[str]) -> list[Script]:
-    """Up to `data.variations` of each, without those that say what they vary or what is forbidden."""
+def _variations(scripts: list[Script], data: Data) -> list[Script]:
+    """Up to `data.variations` of each, without those that say what they vary."""
     found = []
     for script in scripts:
         seen = {script.text}
@@ -81,11 +82,16 @@ def _variations(scripts: list[Script], data: Data, forbidden: list[str]) -> list
             if varied.text not in seen:
                 seen.add(varied.text)
                 found.append(varied)
-    return _without_leaks(found, forbidden)
+    return found
 
 
-def _composed(data: Data, forbidden: list[str]) -> list[Script]:
-    return _without_leaks(compose(read_phrases(PHRASES), data.composed, data.seed) if data.composed else [], forbidden)
+def _generated(data: Data) -> list[Script]:
+    """What phrases and situations make."""
+    found = compose(read_phrases(PHRASES), data.composed, data.seed) if data.composed else []
+    if data.situations:
+        acted = act(read_situations(SITUATIONS), data.seed)
+        found += random.Random(f"{data.seed} which").sample(acted, min(data.situations, len(acted)))
+    return found
 
 
 def _apart(scripts: list[Script], forbidden: list[str], base: str, report: Callable[[str], None]) -> list[Script]:

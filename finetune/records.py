@@ -67,10 +67,15 @@ def parse_vector(line: str) -> Keyframe:
 def split(
     scripts: list[Script], shares: tuple[float, float], seed: int
 ) -> tuple[list[Script], list[Script], list[Script]]:
-    """Scripts for training, validation and test, dealt by a seeded shuffle within each form."""
-    parts: tuple[list[Script], list[Script], list[Script]] = ([], [], [])
-    for form in sorted({script.form for script in scripts}):
-        own = sorted((script for script in scripts if script.form == form), key=lambda script: script.id)
+    """Scripts for training, validation and test: where they say, the others dealt by a seeded shuffle in each form."""
+    parts: tuple[list[Script], list[Script], list[Script]] = (
+        [],
+        [script for script in scripts if script.split == "validation"],
+        [script for script in scripts if script.split == "test"],
+    )
+    rest = [script for script in scripts if not script.split]
+    for form in sorted({script.form for script in rest}):
+        own = sorted((script for script in rest if script.form == form), key=lambda script: script.id)
         random.Random(f"{seed} {form}").shuffle(own)
         validation, test = (round(share * len(own)) for share in shares)
         for part, some in zip(

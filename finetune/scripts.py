@@ -1,6 +1,7 @@
 """Scripts: a text and what one face does with it, authored by hand; one JSON object a line in scripts/*.jsonl."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -23,7 +24,8 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """One line of a corpus.
 
     `feelings`: words of anatomy.FEELINGS, empty for a pure movement or a line without feeling. `strength`: how much
-    of them. `background`, `emotion` and `descriptions` are the prompt's, as in a `say` message.
+    of them. `background`, `emotion` and `descriptions` are the prompt's, as in a `say` message. `split`: where it is
+    kept whatever the shares are; empty: dealt by them.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     background: str = ""
     emotion: str = ""
     descriptions: tuple[str, ...] = ()
+    split: Literal["", "validation", "test"] = ""
 
     def request(self) -> PromptInput:
         """What the model is asked."""

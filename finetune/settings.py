@@ -18,8 +18,11 @@ BLIND = Path(__file__).parent / "blind" / "cases.jsonl"
 PHRASES = Path(__file__).parent / "phrases"
 """The plain wordings that come with kff-live."""
 
-SHIPPED = Path(__file__).parent / "shipped.toml"
-"""The settings of the adapter that comes with kff-live."""
+SITUATIONS = Path(__file__).parent / "situations"
+"""The lines of each feeling that come with kff-live."""
+
+SHIPPED = tuple(Path(__file__).parent / f"shipped-{stage}.toml" for stage in (1, 2))
+"""The settings of the adapter that comes with kff-live: two trainings, the second going on from the first."""
 
 Quantization = Literal["Q4_K_M", "Q8_0", "F16"]
 """What a model can be written in, in llama.cpp's words."""
@@ -37,7 +40,8 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     `keyframeface`: files in KeyframeFace's message format. `takes`: lists of takes with their texts (sources.py),
     thinned out to within `take_error` of every frame. `forbidden`: a file of texts that must not be trained on besides
     those of BLIND, one a line, as text or as JSON with `text`. `variations`: generated records for each script, beside
-    the script itself. `composed`: scripts composed of plain wordings (phrases.py), for training only.
+    the script itself. `composed`, `situations`: at most so many scripts composed of plain wordings (phrases.py), and
+    of lines by feeling (situations.py), for training only.
     `validation` and `test`: shares of the scripts that are kept out. `limit`: scripts to train on; 0: all.
     """
 
@@ -50,6 +54,7 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     labels: bool = True
     variations: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
     composed: Count = 0
+    situations: Count = 0
     validation: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.03
     test: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.05
     limit: Count = 0

@@ -32,7 +32,8 @@ Progress = Callable[[int, int, dict[str, float]], None]
 def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -> dict[str, float]:
     """Trains an adapter on `records`/train.jsonl into `out`; goes on where an earlier run with `out` stopped.
 
-    `out` gets adapter_model.safetensors, adapter_config.json, settings.json, log.jsonl; while it runs also state.pt.
+    `out` gets adapter_model.safetensors, adapter_config.json, settings.json, log.jsonl, and state.pt to go on from; a
+    training that was complete is not run again.
 
     Returns: the last losses by name.
     """
@@ -59,8 +60,10 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
 
     state = out / "state.pt"
-    made_of = hashlib.sha256(msgspec.json.encode(settings) + (records / "train.jsonl").read_bytes()).hexdigest()
-    step = _resume(state, bare, optimizer, made_of)
+    made_of = hashlib.sha256(msgspec.json.encode(settings) + (records / "train.jsonl").read_bytes())
+    if settings.train.start and (weights := Path(settings.train.start) / "adapter_model.safetensors").is_file():
+        made_of.update(weights.read_bytes())
+    step = _resume(state, bare, optimizer, made_of.hexdigest())
     losses: dict[str, float] = {}
     saved = time.monotonic()
     for step in range(step, len(plan)):  # noqa: B020 - it goes on from the step that was saved
@@ -83,7 +86,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         if accelerator.is_main_process and (last or time.monotonic() - saved > settings.train.checkpoint_minutes * 60):
             if held_out:
                 losses["validation"] = held_out_loss(bare, held_out, _pad(tokenizer), accelerator.device)
-            _save_state(state, bare, optimizer, step + 1, made_of)
+            _save_state(state, bare, optimizer, step + 1, made_of.hexdigest())
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": step + 1, "steps": len(plan), **losses}) + "\n")
             saved = time.monotonic()
@@ -94,7 +97,6 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         bare.peft_config["default"].base_model_name_or_path = settings.train.base
         bare.save_pretrained(out, save_embedding_layers=False)
         tokenizer.save_pretrained(out)
-        state.unlink(missing_ok=True)
     return losses
 
 
