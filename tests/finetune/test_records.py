@@ -62,6 +62,18 @@ def test_what_is_no_line_of_bare_numbers_is_refused(line: str) -> None:
         parse_vector(line)
 
 
+def test_as_many_situations_are_trained_on_as_asked_for(scripts: list[Script], written: Write, tmp_path: Path) -> None:
+    data = written(scripts)
+    counts = [
+        prepare(msgspec.structs.replace(data, situations=count), tmp_path, report=print)["train"]
+        for count in (0, 30, 10**6)
+    ]
+    assert counts[1] == counts[0] + 30
+    assert counts[2] > counts[0] + 12_000
+    texts = [asked_text(record) for record in read_records(tmp_path / "train.jsonl")]
+    assert len(set(texts)) == len(texts)
+
+
 def test_the_split_is_by_script_and_by_seed(scripts: list[Script], written: Write, tmp_path: Path) -> None:
     many = [msgspec.structs.replace(s, id=f"{s.id}-{i}", text=f"{s.text} {i}") for s in scripts for i in range(10)]
     training, validation, test = split(many, (0.1, 0.2), 1)
@@ -71,6 +83,12 @@ def test_the_split_is_by_script_and_by_seed(scripts: list[Script], written: Writ
         assert sum(script.form == form for script in test) == round(0.2 * count)
     assert split(list(reversed(many)), (0.1, 0.2), 1) == (training, validation, test)
     assert split(many, (0.1, 0.2), 2) != (training, validation, test)
+
+    kept = [msgspec.structs.replace(s, split="test") if i % 9 == 0 else s for i, s in enumerate(many)]
+    training, validation, test = split(kept, (0.1, 0.0), 1)
+    assert [s.id for s in test] == [s.id for s in many[::9]]
+    assert not {s.id for s in training + validation} & {s.id for s in test}
+    assert split(kept, (0.0, 0.0), 1)[1] == []
 
     data = msgspec.structs.replace(written(scripts), variations=3)
     prepare(data, tmp_path, report=print)
