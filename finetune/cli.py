@@ -17,6 +17,9 @@ from kff_live.protocols.errors import UserError
 USER_ERROR = 2
 """Exit status of a user's mistake."""
 
+_LINES = 20
+"""Lines that a training prints where there is no terminal for a bar."""
+
 _INSTALL = "type  pip install 'kff-live[finetune]'"
 
 
@@ -197,6 +200,8 @@ def _train_with(wanted: settings.Settings, records: Path, out: Path, console: Co
         def show(step: int, steps: int, measured: dict[str, float]) -> None:
             note = ", ".join(f"{name} {value:.4g}" for name, value in measured.items())
             bar.update(task, completed=step, total=steps, note=note)
+            if not console.is_terminal and step * _LINES // steps > (step - 1) * _LINES // steps:
+                console.print(f"step {step} of {steps}: {note}", highlight=False, soft_wrap=True)
 
         train(wanted, records, out, progress=show)
     console.print(f"adapter in {out}")

@@ -7,6 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from kff_live.protocols.errors import UserError
 from kff_live.runtime.generator_wire import EngineSettings
+
+KEPT_SECONDS = 30 * 86_400.0
+"""A merged model takes 145 MB; one that was not used for so long goes when another is made."""
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0 to 1."""
@@ -39,7 +43,8 @@ def merged(base: Path, adapter: Path, folder: Path, *, progress: Progress = lamb
     """The path of `base` with `adapter` merged, as Q8_0; made unless `folder` has it whole.
 
     The name holds a hash of both files, and beside it lies the hash of the result, so that another model, another
-    adapter or a damaged file is noticed and it is made anew. It is put in place at once.
+    adapter or a damaged file is noticed and it is made anew. It is put in place at once. What other adapters made is
+    removed when nobody has used it for KEPT_SECONDS.
 
     Raises:
         UserError: the adapter does not fit the model, or the folder cannot be written.
@@ -49,6 +54,8 @@ def merged(base: Path, adapter: Path, folder: Path, *, progress: Progress = lamb
     path, seal = folder / name, folder / f"{name}.sha256"
     try:
         if seal.is_file() and path.is_file() and seal.read_text(encoding="ascii") == _hash(path):
+            with suppress(OSError):  # a folder that may only be read will do
+                seal.touch()
             return path
         folder.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(dir=folder, prefix=name, suffix=".part")
@@ -60,9 +67,19 @@ def merged(base: Path, adapter: Path, folder: Path, *, progress: Progress = lamb
         finally:
             Path(draft).unlink(missing_ok=True)
         seal.write_text(sealed, encoding="ascii")
+        _clear(folder, seal.stat().st_mtime - KEPT_SECONDS)
     except OSError as error:
         raise UserError(f"the model cannot be written to {folder}: {error.strerror}") from None
     return path
+
+
+def _clear(folder: Path, before: float) -> None:
+    """Remove merged models that were last used before then."""
+    for seal in folder.glob("*+kff-*.gguf.sha256"):
+        with suppress(OSError):  # another kff-live has it open, or has removed it
+            if seal.stat().st_mtime < before:
+                seal.with_suffix("").unlink(missing_ok=True)
+                seal.unlink()
 
 
 def _hash(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Merging an adapter into its base: the weights that come out, and when it is done again."""
 
+import os
 from pathlib import Path
 
 import gguf
@@ -98,6 +99,23 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, base: Path) -> None:
 def test_another_adapter_is_another_file(tmp_path: Path, base: Path) -> None:
     first, second = lora(tmp_path / "1.gguf")[0], lora(tmp_path / "2.gguf")[0]
     assert merged(base, first, tmp_path / "cache") != merged(base, second, tmp_path / "cache")
+
+
+def test_what_nobody_has_used_for_a_month_goes_when_another_is_made(tmp_path: Path, base: Path) -> None:
+    cache = tmp_path / "cache"
+    adapters = [lora(tmp_path / f"{i}.gguf")[0] for i in range(4)]
+    unused, used, recent = (merged(base, adapter, cache) for adapter in adapters[:3])
+    other = cache / "other+model.gguf"
+    other.touch()
+    for path, days in ((unused, 31), (used, 31), (recent, 29), (other, 31)):
+        seal = path.with_name(f"{path.name}.sha256")
+        seal.touch()
+        then = seal.stat().st_mtime - days * 86_400
+        os.utime(seal, (then, then))
+    merged(base, adapters[1], cache)
+    newest = merged(base, adapters[3], cache)
+    assert {path for path in cache.iterdir() if path.suffix == ".gguf"} == {used, recent, other, newest}
+    assert not unused.with_name(f"{unused.name}.sha256").exists()
 
 
 @pytest.mark.parametrize(
