@@ -24,6 +24,7 @@ from kff_live.protocols.messages import Accepted, Done, Event, Keyframes
 from kff_live.runtime import supervisor
 from kff_live.runtime.app import App
 from kff_live.runtime.config import DEFAULTS, decode
+from tests.runtime.ports import free_ports
 
 pytestmark = pytest.mark.usefixtures("ordinary")
 
@@ -34,17 +35,6 @@ SOURCES = ("websocket", "osc_in", "capture")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "BACKOFF_FIRST", 0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    with_tcp = [socket.socket() for _ in range(count)]
-    try:
-        for sock in with_tcp:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in with_tcp]
-    finally:
-        for sock in with_tcp:
-            sock.close()
 
 
 class Stage:

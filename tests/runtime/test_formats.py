@@ -25,6 +25,7 @@ from kff_live.protocols.keyframes import EYE_ANGLES, derived_eye_angles
 from kff_live.protocols.osc import FACE_CAP
 from kff_live.protocols.vmc import VRM0
 from kff_live.protocols.vrchat import PARAMETERS
+from tests.runtime.ports import free_port
 
 DEADLINE = 60.0
 DECODERS = Path(__file__).parents[1] / "decoders"
@@ -44,12 +45,6 @@ def acted() -> Pose:
 
 
 POSE = acted()
-
-
-def free_port(kind: int = socket.SOCK_DGRAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Heard:
@@ -170,7 +165,7 @@ def stage(
             ("face cap", "type = 'osc'\nnaming = 'facecap'"),
             ("pose", "type = 'osc'\nmirror = true\nrate = 30\ngain = { JawOpen = 0.5 }\nchannels = ['jaw', 'mouth']"),
         ]
-        web = free_port(socket.SOCK_STREAM)
+        web = free_port()
         config.write_text(
             f"[model]\nengine = 'none'\n[idle]\nenabled = false\n[websocket]\nport = {web}\n[osc_in]\nport = "
             f"{ports['osc_in']}\n" + "".join(f"[[sinks]]\n{s}\ntargets = ['127.0.0.1:{ports[n]}']\n" for n, s in sinks)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kff_live.protocols.channels import INDEX, LIVELINK
-from tests.runtime.test_run import DEADLINE, FINAL, receive, running, wait_ready
+from tests.runtime.spawned import DEADLINE, FINAL, receive, running, wait_ready
 
 FOLDER = Path(__file__).parents[1] / "converters" / "keyframeface"
 

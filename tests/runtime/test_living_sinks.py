@@ -18,16 +18,11 @@ from kff_live.protocols.keyframe_text import KeyframeJson
 from kff_live.protocols.messages import Done, Event, Keyframes
 from kff_live.runtime.app import App
 from kff_live.runtime.config import DEFAULTS, Config, decode
+from tests.runtime.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("ordinary")
 
 DEADLINE = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as tcp:
-        tcp.bind(("127.0.0.1", 0))
-        return int(tcp.getsockname()[1])
 
 
 def settings(sinks: str) -> Config:
