@@ -1,6 +1,7 @@
 """The command `kff-finetune`: from scripts to a model that kff-live runs, one sub-command a step."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -114,10 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--settings",
         type=Path,
-        nargs="+",
-        default=settings.SHIPPED,
+        action="append",
         metavar="FILE.toml",
-        help="trained one after the other, each going on from the adapter before (our recipe)",
+        help="(our recipe); repeatable: each training goes on from the adapter of the one before",
     )
     for command in (export, build):
         command.add_argument(
@@ -136,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # on Windows a file may not take an emoji
     console = Console(stderr=True)
     try:
         return int(_COMMANDS[options.command](options, console))
@@ -203,8 +205,8 @@ def _train_with(wanted: settings.Settings, records: Path, out: Path, console: Co
             if not console.is_terminal and step * _LINES // steps > (step - 1) * _LINES // steps:
                 console.print(f"step {step} of {steps}: {note}", highlight=False, soft_wrap=True)
 
-        train(wanted, records, out, progress=show)
-    console.print(f"adapter in {out}")
+        losses = train(wanted, records, out, progress=show)
+    console.print(f"adapter in {out}" + ("" if losses else ", complete already"))
     return 0
 
 
@@ -237,7 +239,8 @@ def _export(options: argparse.Namespace, console: Console) -> int:
 
 
 def _build(options: argparse.Namespace, console: Console) -> int:
-    stages = [settings.load(path) for path in options.settings]
+    stages = [settings.load(path) for path in options.settings or settings.SHIPPED]
+    _check_splits(stages)
     adapter = records = None
     for number, wanted in enumerate(stages, 1):
         records = options.folder / str(number) / "records"
@@ -248,6 +251,15 @@ def _build(options: argparse.Namespace, console: Console) -> int:
         _train_with(wanted, records, adapter, console)
     named = {"records": records, "adapter": adapter, "base": "", "settings": None}
     return _export(argparse.Namespace(**vars(options) | named), console)
+
+
+def _check_splits(stages: list[settings.Settings]) -> None:
+    """A later training must not keep out for its tests what an earlier one has seen."""
+    splits = {(one.data.scripts, one.data.validation, one.data.test, one.data.seed) for one in stages}
+    if len(splits) > 1 and any(one.data.validation or one.data.test for one in stages):
+        raise UserError(
+            "--settings: data.scripts, validation, test and seed must be the same in all where shares are kept out"
+        )
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:

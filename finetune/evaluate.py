@@ -148,7 +148,7 @@ def evaluate(
     scripts, wrong = read_scripts(records / "test_scripts.jsonl")
     if wrong or not scripts:
         raise UserError(f"{records}: {wrong[0] if wrong else 'test_scripts.jsonl holds no scripts'}")
-    cases = [Expressions(path) for path in expressions]
+    cases = [Expressions(path) for path in dict.fromkeys(expressions)]
     training = read_records(records / "train.jsonl")
     progress("loading", 0, 1)
     known = pairs(training)

@@ -1,7 +1,8 @@
 """What a viewer must see in a face that acts a sentence: rules on its channels, and which of them a motion breaks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -36,7 +37,10 @@ _CONTRARY = {
 """A feeling shown by this group keeps those down."""
 
 
-class Case(msgspec.Struct, frozen=True):
+T = TypeVar("T")
+
+
+class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A sentence and its rules, in names of groups.
 
     `up`: must show. `down`: must not. `may`: is not counted as another shape. `order`: two groups, the first of which
@@ -57,29 +61,29 @@ class Expressions:
     """The cases of a .jsonl file. Its groups of channels are those of groups.json beside it, or else those of BLIND.
 
     Raises:
-        UserError: a file cannot be read, or a case names a group that is not there; the message says which.
+        UserError: a file cannot be read, or a case has no rule, or one of a group that is not there; the message names
+            it.
     """
 
     def __init__(self, path: Path) -> None:
         beside = path.with_name("groups.json")
         groups = beside if beside.is_file() else BLIND.with_name("groups.json")
-        self.name = path.stem
-        try:
-            named = msgspec.json.decode(groups.read_bytes(), type=dict[str, tuple[str, ...]])
-            self._groups = {name: [INDEX[channel] for channel in channels] for name, channels in named.items()}
-            self.cases = msgspec.json.Decoder(Case).decode_lines(path.read_bytes())
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
-        except msgspec.DecodeError as error:
-            raise UserError(f"{path}: {error}") from None
-        except KeyError as error:
-            raise UserError(f"{groups}: {error.args[0]!r} is not a channel") from None
+        self.name = path.as_posix()
+        self._groups = _groups(groups)
+        self.cases = _decoded(path, msgspec.json.Decoder(Case).decode_lines)
+        ids: set[int | str] = set()
         for case in self.cases:
-            if len(case.order or ()) not in (0, 2):
-                raise UserError(f"{path}: case {case.id}: order: {len(case.order or ())} groups, expected two or none")
-            for name in (*case.up, *case.down, *case.may, *(case.order or ())):
+            order = case.order or ()
+            if len(order) not in (0, 2):
+                raise UserError(f"{path}: case {case.id}: order: {len(order)} groups, expected two or none")
+            if not (case.up or case.down or order or case.quiet):
+                raise UserError(f"{path}: case {case.id}: it has no rule: expected up, down, order or quiet")
+            for name in (*case.up, *case.down, *case.may, *order):
                 if name not in self._groups:
                     raise UserError(f"{path}: case {case.id}: {name!r} is not a group of {groups}")
+            if case.id in ids:
+                raise UserError(f"{path}: case {case.id} is there twice")
+            ids.add(case.id)
         if not self.cases:
             raise UserError(f"{path}: it holds no cases")
 
@@ -115,7 +119,8 @@ class Expressions:
             return []
         free = {channel for name in (*case.up, *case.may) for channel in self._groups[name]}
         contrary = {other for name in case.up for other in _CONTRARY.get(name, ())} - set(case.down)
-        return sorted(name for name in contrary if not free & set(self._groups[name]))
+        known = contrary & set(self._groups)
+        return sorted(name for name in known if not free & set(self._groups[name]))
 
 
 def score(folder: Path, expressions: Expressions) -> Iterator[tuple[Case, list[str]]]:
@@ -143,6 +148,26 @@ def _too_lively(motion: Motion) -> Iterator[str]:
 
 def _crowd(pose: NDArray[np.float32], own: set[int]) -> int:
     return sum(
-        value > SEEN and channel not in own and not LIVELINK[channel].startswith(_NEVER_CROWDS)
-        for channel, value in enumerate(pose.tolist())
+        channel not in own and not LIVELINK[channel].startswith(_NEVER_CROWDS)
+        for channel in np.flatnonzero(pose > SEEN)
     )
+
+
+def _groups(path: Path) -> dict[str, list[int]]:
+    named = _decoded(path, msgspec.json.Decoder(dict[str, tuple[str, ...]]).decode)
+    for name, channels in named.items():
+        for channel in channels:
+            if channel not in INDEX:
+                raise UserError(f"{path}: {name}: {channel!r} is not a channel")
+        if not channels:
+            raise UserError(f"{path}: {name}: it has no channels")
+    return {name: [INDEX[channel] for channel in channels] for name, channels in named.items()}
+
+
+def _decoded(path: Path, decode: Callable[[str], T]) -> T:
+    try:
+        return decode(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise UserError(f"{path}: {error}") from None

@@ -37,7 +37,8 @@ def prepare(data: Data, out: Path, *, base: str = EMBEDDED, report: Callable[[st
         training = training[: data.limit]
     out.mkdir(parents=True, exist_ok=True)
     counts = {}
-    training += _without_leaks(_variations(training, data) + _generated(data), forbidden)
+    generated = _without_leaks(_variations(training, data) + _generated(data), forbidden)
+    training += _unlike(generated, validation + test)
     if data.forbidden:
         training = _apart(training, forbidden, base, report)
     for part, scripts in zip(PARTS, (training, validation, test), strict=True):
@@ -105,6 +106,13 @@ def _apart(scripts: list[Script], forbidden: list[str], base: str, report: Calla
         what = "left out" if cosine > overlap.LIMIT else "the nearest that is trained on"
         report(f"{what}: {scripts[i].text!r}, {cosine:.2f} like {forbidden[other]!r}")
     return [script for script, (cosine, _) in zip(scripts, found, strict=True) if cosine <= overlap.LIMIT]
+
+
+def _unlike(scripts: list[Script], held_out: list[Script]) -> list[Script]:
+    """The scripts that are not nearly one that is kept out."""
+    pairs = lint.similar([script.text for script in scripts], [script.text for script in held_out])
+    alike = {i for i, _, _ in pairs}
+    return [script for i, script in enumerate(scripts) if i not in alike]
 
 
 def _without_leaks(scripts: list[Script], forbidden: list[str]) -> list[Script]:

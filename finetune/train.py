@@ -35,7 +35,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     `out` gets adapter_model.safetensors, adapter_config.json, settings.json, log.jsonl, and state.pt to go on from; a
     training that was complete is not run again.
 
-    Returns: the last losses by name.
+    Returns: the last losses by name; none where nothing was left to do.
     """
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     if settings.train.threads:

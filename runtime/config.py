@@ -356,6 +356,7 @@ def check(config: Config) -> None:
         for j, target in enumerate(getattr(sink, "targets", [])):
             parse_target(target, where=f"sinks[{i}].targets[{j}]")
         sink_gain(sink, where=f"sinks[{i}]")
+        _check_rate(sink.rate, where=f"sinks[{i}].rate")
         if carries_one_face(sink) and len(sink.subjects or ()) > 1:
             raise ConfigError(f"sinks[{i}].subjects: this format carries one face; make an entry for each")
         if isinstance(sink, IFacialMocap | VRChat) and sink.listen:
@@ -367,6 +368,7 @@ def check(config: Config) -> None:
         if isinstance(sink, LiveLinkDevice):
             _check_device(sink, where=f"sinks[{i}]")
     _check_mqtt(config.mqtt)
+    _check_rate(config.mqtt.frames, where="mqtt.frames")
     if not is_loopback(config.websocket.host) and len(config.websocket.token) < 8:
         raise ConfigError("websocket.token: beyond loopback a token of at least 8 characters is needed")
     if config.capture.subject and config.capture.subject not in [subject.name for subject in config.subjects]:
@@ -377,6 +379,14 @@ def check(config: Config) -> None:
         raise ConfigError("capture.allow: beyond loopback the addresses of allowed senders are needed")
     if config.osc_in.enabled and not is_loopback(config.osc_in.host) and not config.osc_in.allow:
         raise ConfigError("osc_in.allow: beyond loopback the addresses of allowed senders are needed")
+
+
+def _check_rate(rate: float, *, where: str) -> None:
+    """0 says nothing of the rate."""
+    try:
+        _ = FrameRate.parse(rate) if rate else None
+    except KffError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _check_device(sink: LiveLinkDevice, *, where: str) -> None:

@@ -254,7 +254,7 @@ def test_a_row_holds_what_was_written(scripts: list[Script], cases: Path) -> Non
     still = evaluation.row("still", Still(), progress=lambda done, of: None)
     assert still.mse is not None
     assert still.mse > 0
-    assert still.expressions == {"wishes": {"k1": (0, 1), "k2": (0, 1)}}
+    assert still.expressions == {cases.as_posix(): {"k1": (0, 1), "k2": (0, 1)}}
     seen: list[tuple[int, int]] = []
     row = evaluation.row("known", Known(scripts[1:]), progress=lambda done, of: seen.append((done, of)))
     assert seen[-1] == (len(scripts) + 2, len(scripts) + 2)
@@ -264,10 +264,10 @@ def test_a_row_holds_what_was_written(scripts: list[Script], cases: Path) -> Non
     assert row.tokens_per_second == pytest.approx(10 * count / (0.1 * len(scripts)))
     assert row.first == 0.05
     assert row.mse == pytest.approx(apart(play(scripts[0].poses(), 10), play([], 10))[0] / len(scripts))
-    assert row.expressions == {"wishes": {"k1": (1, 1), "k2": (0, 1)}}
+    assert row.expressions == {cases.as_posix(): {"k1": (1, 1), "k2": (0, 1)}}
     table = markdown([truth, still, row], ["a note"])
     assert "| known | 93.8% | 10.0 |" in table
-    assert "| wishes: passed | k1 | k2 | all |" in table
+    assert f"| {cases.as_posix()}: passed | k1 | k2 | all |" in table
     assert "| known | 1/1 = 100% | 0/1 = 0% | 1/2 = 50% |" in table
     assert table.endswith("\n* a note\n")
     assert "| known | 50.0% |" in markdown([Row("known", parsed=0.5)], [])

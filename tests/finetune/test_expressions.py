@@ -60,14 +60,15 @@ def test_order_is_that_of_the_peaks() -> None:
 
 
 def test_a_crowd_of_other_shapes_at_the_apex_fails() -> None:
-    crowd = {name: 0.4 for name in LIVELINK[:SHAPES] if not name.startswith("EyeLook")}
+    crowd = dict.fromkeys([name for name in LIVELINK[:SHAPES] if not name.startswith("EyeLook")], 0.4)
     names = [name for name in crowd if "Smile" not in name]
-    eight, nine = (SMILE | {name: 0.4 for name in names[:count]} for count in (8, 9))
+    eight, nine = (SMILE | dict.fromkeys(names[:count], 0.4) for count in (8, 9))
     assert broken(motion(eight), up=["smile"]) == []
     assert broken(motion(nine), up=["smile"]) == ["9 other shapes stand over 0.30 where smile peaks, at most 8 may"]
     assert broken(motion(nine), kind="nuance", up=["smile"]) == []
     assert broken(motion(crowd), kind="nuance", up=["smile"])
     assert broken(motion(SMILE, nine | {"MouthSmileLeft": 0.5}), up=["smile"]) == []  # not at the apex
+    assert broken(motion(SMILE | dict.fromkeys(names, 0.3)), up=["smile"]) == []  # not over it
 
 
 def test_a_quiet_face_may_blink_look_and_turn() -> None:
@@ -92,6 +93,8 @@ def test_every_case_of_the_blind_set_can_be_failed_and_no_still_face_passes_but_
     ("case", "said"),
     [
         ({"up": ["grin"]}, "case 7: 'grin' is not a group of"),
+        ({"ups": ["smile"]}, "unknown field `ups`"),
+        ({"may": ["smile"]}, "case 7: it has no rule"),
         ({"order": ["smile"]}, "case 7: order: 1 groups, expected two or none"),
         ({"up": "smile"}, "Expected `array`, got `str`"),
         (None, "it holds no cases"),
@@ -106,13 +109,22 @@ def test_a_wrong_case_is_named(case: dict[str, Any] | None, said: str, tmp_path:
 
 def test_groups_beside_the_cases_go_before_ours(tmp_path: Path) -> None:
     path = tmp_path / "cases.jsonl"
-    path.write_text('{"id": "a", "kind": "action", "text": "x", "up": ["grin"]}')
+    path.write_text('{"id": "a", "kind": "chat", "text": "x", "up": ["smile"]}', encoding="utf-8-sig")
     groups = tmp_path / "groups.json"
-    groups.write_text('{"grin": ["MouthSmileLeft"]}')
-    own = Expressions(path)
+    groups.write_text('{"smile": ["MouthSmileLeft"]}')
+    own = Expressions(path)  # without the groups that are contrary to a smile
+    assert own.broken(own.cases[0], motion({"MouthSmileRight": 0.9})) != []
     assert own.broken(own.cases[0], motion(SMILE)) == []
-    groups.write_text('{"grin": ["Grin"]}')
-    with pytest.raises(UserError, match="'Grin' is not a channel"):
+    for wrong, said in (
+        ('{"smile": ["Grin"]}', "smile: 'Grin' is not a channel"), ('{"smile": []}', "smile: it has no channels"),
+        ('{"smile"}', "groups.json: JSON is malformed"), (b'{"sm\xefle": []}', "groups.json: .*utf-8"),
+    ):  # fmt: skip
+        groups.write_bytes(wrong if isinstance(wrong, bytes) else wrong.encode())
+        with pytest.raises(UserError, match=said):
+            Expressions(path)
+    groups.unlink()
+    path.write_bytes(path.read_bytes() + b"\n" + path.read_text(encoding="utf-8-sig").encode())
+    with pytest.raises(UserError, match="case a is there twice"):
         Expressions(path)
 
 

@@ -68,7 +68,7 @@ def test_from_scripts_to_a_face_that_moves(
     assert not any(float(frames[0][name]) for name in shapes)
 
     finetune(
-        "build", "all", "--settings", "small.toml", "small.toml", "--adapter-only", "--prompts", "0",
+        "build", "--settings", "small.toml", "--settings", "small.toml", "all", "--adapter-only", "--prompts", "0",
         "-o", "adapter.gguf",
     )  # fmt: skip
     made = [(tmp_path / "all" / stage / "records" / "train.jsonl").read_bytes() for stage in "12"]
@@ -92,6 +92,10 @@ def test_from_scripts_to_a_face_that_moves(
         (["train", "--settings", "none.toml"], "none.toml: cannot be read"),
         (["train"], "run kff-finetune prepare first"),
         (["prepare", "--settings", "bad.toml"], "data.scripts: expected `str`"),
+        (
+            ["build", "--settings", "good.toml", "--settings", "other.toml"],
+            "must be the same where shares",
+        ),
         (["lint", "none.jsonl"], "none.jsonl: expected a .jsonl file or a folder"),
     ],
 )
@@ -100,6 +104,8 @@ def test_a_mistake_is_one_line_that_names_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.toml").write_text("[data]\nscripts = 3\n")
+    (tmp_path / "good.toml").touch()
+    (tmp_path / "other.toml").write_text("[data]\nseed = 2\n")
     assert main(words) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert said in error.partition("kff-finetune: ")[2]

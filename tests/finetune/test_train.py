@@ -70,24 +70,32 @@ def test_a_stopped_run_ends_as_one_that_was_never_stopped(tiny: Tiny, records: P
     assert any(bool(value.any()) for name, value in one.items() if "lora_B" in name)
     assert resumed["loss"] == pytest.approx(whole["loss"], abs=1e-4)
     again.clear()
+    written = (tmp_path / "two" / "adapter_model.safetensors").read_bytes()
     train(wanted, records, tmp_path / "two", progress=lambda step, of, seen: again.append(step))
     assert again == []  # it was complete
-    three = load_file(tmp_path / "two" / "adapter_model.safetensors")
-    for name in two:
-        torch.testing.assert_close(two[name], three[name], rtol=0, atol=1e-6)
+    assert (tmp_path / "two" / "adapter_model.safetensors").read_bytes() == written
 
 
-@pytest.mark.parametrize("changed", ["settings", "records"])
+@pytest.mark.parametrize("changed", ["settings", "records", "start"])
 def test_a_run_with_other_settings_or_records_starts_over(
     changed: str, tiny: Tiny, records: Path, small_records: list[Record], tmp_path: Path
 ) -> None:
     def stop(step: int, of: int, seen: dict[str, float]) -> None:
         raise Stopped
 
+    def make_start(learning_rate: float) -> None:
+        train(settings(tiny("llama"), learning_rate=learning_rate, passes=0.5), records, start, progress=print)
+
+    start = tmp_path / "start"
+    if changed == "start":
+        make_start(0.001)
+    began = settings(tiny("llama"), start=str(start) if changed == "start" else "")
     with pytest.raises(Stopped):
-        train(settings(tiny("llama")), records, tmp_path / "out", progress=stop)
+        train(began, records, tmp_path / "out", progress=stop)
     steps: list[int] = []
-    wanted = settings(tiny("llama"), seed=2 if changed == "settings" else 1)
+    wanted = began if changed != "settings" else settings(tiny("llama"), seed=2)
+    if changed == "start":
+        make_start(0.002)
     if changed == "records":
         write_records(records / "train.jsonl", small_records[1:9])
     train(wanted, records, tmp_path / "out", progress=lambda step, of, seen: steps.append(step))

@@ -128,6 +128,7 @@ def test_an_unknown_key_is_refused_with_its_path(text: str, path: str) -> None:
         ("[mqtt]\ngroup = 'a/b'", "mqtt.group: "),
         ("[mqtt]\ngroup = '+'", "mqtt.group: "),
         ("[mqtt]\nport = 0", "mqtt.port: "),
+        ("[mqtt]\nframes = 12.3456789012", "mqtt.frames: 12.3456789012 is not a frame rate: "),
         ("[mqtt]\nhost = ''", "mqtt.host: "),
         (f"[mqtt]\nhost = '{'a' * 70}.example'", "mqtt.host: "),
         ("[mqtt]\nca = 'broker.pem'", "mqtt.ca: without tls = true"),
@@ -218,6 +219,7 @@ def test_targets(target: str, expected: tuple[str, int]) -> None:
         ("rate = -1", "sinks[0].rate: "),
         ("rate = 1001", "sinks[0].rate: "),
         ("rate = nan", "sinks[0].rate: "),
+        ("rate = 0.3333333333", "sinks[0].rate: 0.3333333333 is not a frame rate: "),
         ("mirror = 1", "sinks[0].mirror: "),
     ],
 )
