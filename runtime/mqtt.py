@@ -25,7 +25,7 @@ from kff_live.protocols.mqtt import Presence, Topics, decode_presence
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Mqtt
 from kff_live.runtime.desk import Desk
-from kff_live.runtime.frame_hub import FrameHub
+from kff_live.runtime.frame_hub import FrameHub, keep
 from kff_live.runtime.generator import ModelState
 from kff_live.runtime.link import Lost, first_of, heed_cancel, keep_connected
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME
@@ -71,7 +71,8 @@ class MqttClient:
         self._outbox: deque[str] = deque()
         self._announced = False
         self._something = asyncio.Event()
-        self._frame: Frame | None = None
+        self._frames: deque[Frame] = deque()
+        self._slow = True
         self._fresh = asyncio.Event()
         self._closing = False
         self._connected = False
@@ -228,22 +229,31 @@ class MqttClient:
         await client.publish(self._topics.status, _json(presence), qos=1, retain=True)
         heed_cancel()
 
-    def _take(self, frames: dict[str, Frame]) -> None:
-        if self._subject in frames:
-            self._frame = frames[self._subject]
-            self._fresh.set()
+    def _take(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if frame.subject == self._subject:
+                keep(self._frames, frame, slow=self._slow)
+        self._fresh.set()
 
     async def _write_frames(self, client: aiomqtt.Client) -> None:
-        """Publish so many frames a second, of those that wait the newest."""
+        """Publish so many frames a second."""
         if not self._settings.frames:
             await asyncio.Event().wait()
         thinning = Thinning(FrameRate.parse(self._settings.frames))
-        while True:
-            await self._fresh.wait()
-            self._fresh.clear()
-            if self._frame is not None and thinning.picks(self._frame):
-                await client.publish(self._topics.frame, messages.encode(FrameMessage.of(self._frame)))
-                heed_cancel()
+        self._slow = False
+        try:
+            while True:
+                await self._fresh.wait()
+                self._fresh.clear()
+                while self._frames:
+                    frame = self._frames.popleft()
+                    if thinning.picks(frame):
+                        self._slow = True  # whoever sees this does so while we wait
+                        await client.publish(self._topics.frame, messages.encode(FrameMessage.of(frame)))
+                        heed_cancel()
+                        self._slow = False
+        finally:
+            self._slow = True  # nobody takes any until there is another connection
 
 
 async def reach(settings: Mqtt) -> None:

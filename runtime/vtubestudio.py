@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,7 +22,7 @@ from kff_live.protocols.vtubestudio import Refusal
 from kff_live.protocols.vtubestudio_parameters import Parameter
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import VTubeStudio, parse_target, sink_gain
-from kff_live.runtime.frame_hub import FrameHub
+from kff_live.runtime.frame_hub import FrameHub, keep
 from kff_live.runtime.link import Lost, first_of, keep_connected
 from kff_live.runtime.vtubestudio_api import ANSWER_SECONDS, Api
 from kff_live.runtime.vtubestudio_finding import LOCAL, Heard, Tokens, default_port, hear
@@ -69,7 +70,9 @@ class VTubeStudioSink:
             vtubestudio_parameters.default_parameters(settings.eyes_open, sent) if settings.defaults else []
         )
         self._hub = FrameHub()
-        self._frame: Frame | None = None
+        self._frames: deque[Frame] = deque()
+        self._slow = True
+        self._last: Frame | None = None
         self._fresh = asyncio.Event()
         self._labels: dict[tuple[str, int], str] = {}
         self._at: tuple[str | None, int] = (None, -1)
@@ -80,7 +83,7 @@ class VTubeStudioSink:
     # --- what comes in
 
     def send(self, frame: Frame) -> None:
-        """Hand the newest frame over."""
+        """Hand a frame over."""
         self._hub.send(frame)
 
     def event(self, subject: str, event: Event) -> None:
@@ -93,9 +96,9 @@ class VTubeStudioSink:
     def close(self) -> None:
         """Nothing is held; the connection ends with `run`."""
 
-    def _take(self, frames: dict[str, Frame]) -> None:
-        for frame in frames.values():
-            self._frame = frame
+    def _take(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            keep(self._frames, frame, slow=self._slow)
         self._fresh.set()
 
     # --- the connection
@@ -226,15 +229,22 @@ class VTubeStudioSink:
     # --- frames
 
     async def _inject(self, api: Api, encoder: vtubestudio_parameters.Encoder) -> None:
-        """Send the newest frame whenever there is one; one that does not differ only to keep alive."""
+        """Send the frames that come; one that does not differ only to keep alive."""
         pose: Pose = neutral()
         again: float | None = None
         await self._show(api, None)  # what an earlier connection has left
         await self._show(api, vtubestudio.match(self._label, self._settings.expressions))
         while True:
-            await self._clock.wait(self._fresh, again)
-            self._fresh.clear()
-            frame = self._frame
+            if not self._frames:
+                self._fresh.clear()
+                self._slow = False
+                try:
+                    await self._clock.wait(self._fresh, again)
+                finally:
+                    self._slow = True  # also where the connection is lost, until there is another
+            if self._frames:
+                self._last = self._frames.popleft()
+            frame = self._last
             if frame is None:
                 continue
             await self._act_label(api, frame)

@@ -21,7 +21,7 @@ from kff_live.protocols.messages import Error, Event, Refused, Subscribe
 from kff_live.runtime import page_server
 from kff_live.runtime.config import WebSocket, is_loopback
 from kff_live.runtime.desk import Desk
-from kff_live.runtime.frame_hub import FrameHub
+from kff_live.runtime.frame_hub import FrameHub, keep
 from kff_live.runtime.generator import ModelState
 from kff_live.runtime.udp import Encoder
 
@@ -45,7 +45,8 @@ class _Client:
         self.name = f"WebSocket {connection.id}"
         self.subscription = Subscribe()
         self._events: deque[str] = deque()
-        self._frames: dict[str, str | bytes] = {}
+        self._frames: dict[str, deque[str | bytes]] = {}
+        self._slow = False
         self._something = asyncio.Event()
         self._overrun = asyncio.Event()
 
@@ -57,8 +58,8 @@ class _Client:
         self._something.set()
 
     def put_frame(self, subject: str, data: str | bytes) -> None:
-        """Newest wins."""
-        self._frames[subject] = data
+        """Newest wins while the client is slow."""
+        keep(self._frames.setdefault(subject, deque()), data, slow=self._slow)
         self._something.set()
 
     async def write(self) -> None:
@@ -67,10 +68,15 @@ class _Client:
             await self._something.wait()
             self._something.clear()
             while self._events:
-                await self.connection.send(self._events.popleft())
-            frames, self._frames = self._frames, {}
-            for data in frames.values():
-                await self.connection.send(data)
+                await self._send(self._events.popleft())
+            for frames in list(self._frames.values()):
+                while frames:
+                    await self._send(frames.popleft())
+
+    async def _send(self, data: str | bytes) -> None:
+        self._slow = True  # whoever sees this does so while we wait
+        await self.connection.send(data)
+        self._slow = False
 
     async def guard(self) -> None:
         """End the connection of a client that does not read its events."""
@@ -295,17 +301,17 @@ class WebSocketServer:
     def _update_wanted(self) -> None:
         self._hub.wanted = any(client.subscription.frames for client in self._clients)
 
-    def _send_frames(self, frames: dict[str, Frame]) -> None:
+    def _send_frames(self, frames: list[Frame]) -> None:
         """Encode each frame at most once a form, for however many clients."""
         with self._failing():
-            for subject, frame in frames.items():
+            for frame in frames:
                 encoded: dict[str, str | bytes] = {}
                 for client in self._clients:
                     wish = client.subscription
-                    if wish.frames and (wish.subjects is None or subject in wish.subjects):
+                    if wish.frames and (wish.subjects is None or frame.subject in wish.subjects):
                         if wish.format not in encoded:
                             encoded[wish.format] = self._encode(frame, wish.format)
-                        client.put_frame(subject, encoded[wish.format])
+                        client.put_frame(frame.subject, encoded[wish.format])
 
     def _encode(self, frame: Frame, form: str) -> str | bytes:
         if form == "livelink":

@@ -609,6 +609,14 @@ def test_frames_are_published_as_often_as_asked_for_and_not_at_all_by_default(br
             assert (frames[0]["type"], frames[0]["subject"], frames[0]["id"], frames[0]["key"]) == (
                 *("frame", "Face", "u", 1),
             )
+        async with watching(broker.port) as w, runtime(broker.port, flying=False, frames=60.0) as r:
+            hub = r.clients[0].hub
+            await eventually(lambda: hub.wanted)
+            for number in range(30):  # and the loop has no turn
+                hub.send(Frame("Face", number, 0.0, FrameRate(), pose, "u", 1))
+            await eventually(lambda: len([1 for topic, _ in w.seen if topic == "kff/Face/frame"]) >= 30)
+            told = [message["frame"] for topic, message in w.seen if topic == "kff/Face/frame"]
+            assert told == list(range(30))
         async with runtime(broker.port) as r:
             await eventually(lambda: r.clients[0]._connected)
             assert not r.clients[0].hub.wanted

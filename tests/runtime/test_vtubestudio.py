@@ -542,6 +542,24 @@ def test_a_face_that_does_not_move_keeps_its_parameters_and_is_not_sent_at_every
     run(scenario)
 
 
+def test_a_loop_that_is_held_up_costs_no_frame(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with stage(tmp_path) as s:
+            await s.show()
+            before = len(s.fake.injections())
+            jaws = [number / 100 for number in range(1, 31)]
+            for jaw in jaws:  # and the loop has no turn
+                s.send(pose_from_names({"JawOpen": jaw}))
+            await s.fake.until(lambda: len(s.fake.injections()) >= before + 30)
+            values = [
+                next(entry["value"] for entry in injected["parameterValues"] if entry["id"].endswith("JawOpen"))
+                for injected in s.fake.injections()[before:]
+            ]
+            assert values == pytest.approx(jaws, abs=1e-3)
+
+    run(scenario)
+
+
 def test_frames_that_stop_coming_do_not_let_the_face_fall(tmp_path: Path) -> None:
     async def scenario() -> None:
         clock = ManualClock()

@@ -556,6 +556,18 @@ def test_frames_from_the_frame_thread_follow_a_text(free_port: int) -> None:
     run(scenario)
 
 
+def test_a_loop_that_is_held_up_costs_no_frame(free_port: int) -> None:
+    async def scenario() -> None:
+        async with stage(free_port) as s, s.client() as client:
+            await send(client, type="subscribe", frames=True)
+            await until(lambda: s.hub.wanted)
+            for number in range(1, 31):  # half a second of them, and the loop has no turn
+                s.hub.send(frame(number))
+            assert [(await read(client))["frame"] for _ in range(30)] == list(range(1, 31))
+
+    run(scenario)
+
+
 def test_a_slow_reader_of_frames_loses_old_ones_and_gets_the_newest(free_port: int) -> None:
     async def scenario() -> None:
         async with stage(free_port) as s, s.client() as quick:
