@@ -25,7 +25,7 @@ from kff_live.protocols.mqtt import Presence, Topics, decode_presence
 from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Mqtt
 from kff_live.runtime.desk import Desk
-from kff_live.runtime.frame_hub import FrameHub, keep
+from kff_live.runtime.frame_hub import FrameHub
 from kff_live.runtime.generator import ModelState
 from kff_live.runtime.link import Lost, first_of, heed_cancel, keep_connected
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME
@@ -37,6 +37,9 @@ KEEP_ALIVE = 15
 
 CONNECT_SECONDS = 2.0
 """How long a host that does not answer is waited for; the end of the program waits for the thread that does so."""
+
+MAX_FRAMES = 12
+"""Frames that wait at most for the broker; of more the oldest are left out."""
 
 CLOSE_SECONDS = 1.0
 """How long the last events may take to leave when the program ends."""
@@ -71,8 +74,7 @@ class MqttClient:
         self._outbox: deque[str] = deque()
         self._announced = False
         self._something = asyncio.Event()
-        self._frames: deque[Frame] = deque()
-        self._slow = True
+        self._frames: deque[Frame] = deque(maxlen=MAX_FRAMES)
         self._fresh = asyncio.Event()
         self._closing = False
         self._connected = False
@@ -230,9 +232,7 @@ class MqttClient:
         heed_cancel()
 
     def _take(self, frames: list[Frame]) -> None:
-        for frame in frames:
-            if frame.subject == self._subject:
-                keep(self._frames, frame, slow=self._slow)
+        self._frames += (frame for frame in frames if frame.subject == self._subject)
         self._fresh.set()
 
     async def _write_frames(self, client: aiomqtt.Client) -> None:
@@ -240,20 +240,15 @@ class MqttClient:
         if not self._settings.frames:
             await asyncio.Event().wait()
         thinning = Thinning(FrameRate.parse(self._settings.frames))
-        self._slow = False
-        try:
-            while True:
-                await self._fresh.wait()
-                self._fresh.clear()
-                while self._frames:
-                    frame = self._frames.popleft()
-                    if thinning.picks(frame):
-                        self._slow = True  # whoever sees this does so while we wait
-                        await client.publish(self._topics.frame, messages.encode(FrameMessage.of(frame)))
-                        heed_cancel()
-                        self._slow = False
-        finally:
-            self._slow = True  # nobody takes any until there is another connection
+        self._frames.clear()  # what another connection has left
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            while self._frames:
+                frame = self._frames.popleft()
+                if thinning.picks(frame):
+                    await client.publish(self._topics.frame, messages.encode(FrameMessage.of(frame)))
+                    heed_cancel()
 
 
 async def reach(settings: Mqtt) -> None:
