@@ -18,7 +18,7 @@ class EngineSettings(msgspec.Struct, frozen=True):
     """How the model is loaded and asked; zeros are resolved by the engine.
 
     `path` a GGUF; `adapter` a LoRA GGUF or ""; `merge` a folder in which both are kept as one file, or "" to apply the
-    adapter beside the model; `gpu_layers` -1 for all; `threads` 0 for min(4, cores / 2);
+    adapter beside the model; `gpu_layers` -1 for all; `threads` 0 for half the cores, 2 to 4;
     `sequences` answers at a time; `dialect` a key of DIALECTS; `temperature` 0 takes the best token;
     `max_tokens` of one answer.
     """

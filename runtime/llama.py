@@ -124,7 +124,8 @@ class Engine:
         self._max_tokens = settings.max_tokens or self._dialect.max_tokens
         self._pieces: dict[int, bytes] = {}
         self._prefix_text, self._prefix = self._fixed_part()
-        threads = settings.threads or max(1, min(4, (os.cpu_count() or 2) // 2))
+        cores = os.cpu_count() or 1
+        threads = settings.threads or min(cores, max(2, min(4, cores // 2)))
         self._context = self._new_context(threads)
         self._load_adapter()
         self._memory = _llama.llama_get_memory(self._context)
