@@ -257,9 +257,7 @@ def _check_splits(stages: list[settings.Settings]) -> None:
     """A later training must not keep out for its tests what an earlier one has seen."""
     splits = {(one.data.scripts, one.data.validation, one.data.test, one.data.seed) for one in stages}
     if len(splits) > 1 and any(one.data.validation or one.data.test for one in stages):
-        raise UserError(
-            "--settings: data.scripts, validation, test and seed must be the same in all where shares are kept out"
-        )
+        raise UserError("--settings: scripts, validation, test and seed must be the same where shares are kept out")
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
+from kff_live.finetune.anatomy import MAX_LABEL
 from kff_live.finetune.scripts import Script
 from kff_live.protocols.channels import LIVELINK, SHAPES, mirror
 from kff_live.protocols.keyframe_text import KeyframeJson, to_json
@@ -149,7 +150,13 @@ def _like(old: str, new: str) -> str:
 
 
 def _mirror(script: Script, rng: random.Random) -> Script:
-    return mirrored(script) if can_mirror(script) and rng.random() < 0.5 else script
+    if not can_mirror(script) or rng.random() >= 0.5:
+        return script
+    changed = mirrored(script)
+    fits = all(
+        len(keyframe.label or "") <= MAX_LABEL for keyframe in changed.keyframes
+    )  # "right" is longer than "left"
+    return changed if fits else script
 
 
 def _other_person(script: Script, rng: random.Random) -> Script:

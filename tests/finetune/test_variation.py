@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kff_live.finetune import variation
-from kff_live.finetune.anatomy import problems
+from kff_live.finetune.anatomy import MAX_LABEL, problems
 from kff_live.finetune.lint import read_corpus
 from kff_live.finetune.scripts import Script
 from kff_live.finetune.settings import SCRIPTS
@@ -70,6 +70,19 @@ def test_mirrored_twice_is_the_same_and_still_right() -> None:
 )
 def test_only_a_side_is_turned(text: str, turns: bool) -> None:
     assert variation.can_mirror(make(text, "wink: 2 blinkL9")) == turns
+
+
+def test_a_side_is_not_turned_where_the_label_would_become_too_long() -> None:
+    label = "left squint, left brow down, left lip up"
+    assert len(label) == MAX_LABEL
+    script = make("Squint the left eye.", f"{label}: 3+12 squintL7 upperlipL5 browdownL6")
+    assert variation.can_mirror(script)
+    texts = set()
+    for seed in range(40):
+        varied = variation.vary(script, random.Random(seed))
+        assert varied.keyframes == script.keyframes
+        texts.add(varied.text)
+    assert len(texts) > 1  # in other ways it varies
 
 
 def test_a_face_that_is_the_same_on_both_sides_is_not_turned() -> None:
