@@ -153,9 +153,8 @@ def _mirror(script: Script, rng: random.Random) -> Script:
     if not can_mirror(script) or rng.random() >= 0.5:
         return script
     changed = mirrored(script)
-    fits = all(
-        len(keyframe.label or "") <= MAX_LABEL for keyframe in changed.keyframes
-    )  # "right" is longer than "left"
+    # "right" is longer than "left".
+    fits = all(len(keyframe.label or "") <= MAX_LABEL for keyframe in changed.keyframes)
     return changed if fits else script
 
 

@@ -69,9 +69,10 @@ class _Client:
             self._something.clear()
             while self._events:
                 await self._send(self._events.popleft())
-            for frames in list(self._frames.values()):
-                while frames:
-                    await self._send(frames.popleft())
+            waiting, self._frames = self._frames, {}
+            for frames in waiting.values():
+                for data in frames:
+                    await self._send(data)
 
     async def _send(self, data: str | bytes) -> None:
         self._slow = True  # whoever sees this does so while we wait

@@ -70,15 +70,20 @@ def running(folder: Path, *, extra: str = "", idle: bool = False) -> Iterator[Ru
     try:
         yield runtime
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         reader.join()
         stderr.close()
         receiver.close()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, and make it do so where it does not."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def receive(client: ClientConnection) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from kff_live.runtime.generator import ScriptedGenerator
 from kff_live.runtime.mqtt import MAX_FRAMES, MqttClient
 from kff_live.runtime.player import Player
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME
+from tests.runtime.ports import free_ports
 
 pytestmark = pytest.mark.usefixtures("impatient_link")
 
@@ -628,10 +629,7 @@ def test_frames_are_published_as_often_as_asked_for_and_not_at_all_by_default(br
 
 
 def test_a_runtime_that_is_killed_leaves_its_last_will(broker: Broker, tmp_path: Path) -> None:
-    with socket.socket() as one, socket.socket(type=socket.SOCK_DGRAM) as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        websocket, osc = one.getsockname()[1], two.getsockname()[1]
+    websocket, osc = free_ports(2)
     config = tmp_path / "config.toml"
     config.write_text(
         f'sinks = []\n[model]\nengine = "none"\n[websocket]\nport = {websocket}\n[osc_in]\nport = {osc}\n'

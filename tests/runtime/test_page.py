@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from kff_live.protocols.channels import CHANNELS, INDEX, LIVELINK
 from kff_live.protocols.keyframe_text import parse_file
 from kff_live.protocols.keyframes import as_acted
 from kff_live.runtime.drawing import draw
+from tests.runtime.spawned import end
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
@@ -83,12 +83,7 @@ def running(port: int, folder: Path, *, token: str = "", idle: bool = False, ext
         assert process.poll() is None, log
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         reader.join()
         stderr.close()
 

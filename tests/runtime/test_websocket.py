@@ -29,7 +29,7 @@ from kff_live.runtime.generator import Generator, ScriptedGenerator
 from kff_live.runtime.player import Player
 from kff_live.runtime.sinks import device_id
 from kff_live.runtime.waiting import Rules
-from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME, WebSocketServer
+from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME, WebSocketServer, _Client
 
 RATE = FrameRate(30000, 1001)
 NAMES = ("Face", "Anna")
@@ -590,6 +590,34 @@ def test_a_slow_reader_of_frames_loses_old_ones_and_gets_the_newest(free_port: i
             slow[1].close()
             await slow[1].wait_closed()
 
+    run(scenario)
+
+
+def test_frames_do_not_keep_the_events_from_a_slow_reader() -> None:
+    class Slow:
+        """A connection that takes so long for each message that the next frame is there, and one event."""
+
+        id = "slow"
+
+        def __init__(self) -> None:
+            self.sent: list[str] = []
+
+        async def send(self, data: str) -> None:
+            self.sent.append(data)
+            client.put_frame("Face", "a frame")
+            if len(self.sent) == 3:
+                client.put_event(Model("ready"))
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        writing = asyncio.create_task(client.write())
+        client.put_frame("Face", "a frame")
+        await until(lambda: len(slow.sent) >= 8)
+        writing.cancel()
+        assert [data != "a frame" for data in slow.sent[:6]] == [False, False, False, True, False, False]
+
+    slow: Any = Slow()
+    client = _Client(slow)
     run(scenario)
 
 
