@@ -18,7 +18,7 @@ import numpy as np
 from kff_live.finetune import anatomy
 from kff_live.finetune.scripts import Script
 from kff_live.finetune.variation import mirrored_keyframe, misspelt, other_side, scaled
-from kff_live.protocols.channels import LIVELINK
+from kff_live.protocols.channels import GROUPS
 from kff_live.protocols.errors import DecodeError, UserError
 from kff_live.protocols.keyframe_text import from_json, parse_line, to_json
 from kff_live.protocols.keyframes import Keyframe
@@ -155,14 +155,15 @@ def _in_order(phrases: list[Phrase], rng: random.Random) -> Script | None:
 
 
 def _at_once(phrases: list[Phrase], rng: random.Random) -> Script | None:
-    parts = [_choose(phrases, rng) for _ in range(2 if rng.random() < 0.75 else 3)]
-    if sum(bool(part.phrase.feelings) for part in parts) > 1:
-        return None
-    keyframe = _merged([part.keyframe for part in parts])
-    if keyframe is None:
+    count = 2 if rng.random() < 0.6 else 3
+    for _ in range(_TRIES):
+        parts = [_choose(phrases, rng) for _ in range(count)]
+        keyframe = _merged([part.keyframe for part in parts])
+        if keyframe is not None and sum(bool(part.phrase.feelings) for part in parts) <= 1:
+            break
+    else:
         return None
     who = _person(rng)
-    rng.shuffle(parts)
     options: list[str] = []
     for kinds, forms in _TOGETHER:
         if len(kinds) in (1, len(parts)):
@@ -175,23 +176,29 @@ def _at_once(phrases: list[Phrase], rng: random.Random) -> Script | None:
 
 
 def _merged(keyframes: list[Keyframe]) -> Keyframe | None:
-    """All of them at once; None where two move the same channel or lids, or their labels are too long together."""
+    """All of them at once.
+
+    Returns: None where two move the same channel or lids, three the same region, or their labels are too long together.
+    """
     poses = np.array([keyframe.pose for keyframe in keyframes])
     moved = np.abs(poses) > 0.01
+    apart = GROUPS.values() if len(keyframes) > 2 else [GROUPS["lids"]]
     label = ", ".join(keyframe.label for keyframe in keyframes)
-    if moved.sum(axis=0).max() > 1 or moved[:, _LIDS].any(axis=1).sum() > 1 or len(label) > anatomy.MAX_LABEL:
+    if moved.sum(axis=0).max() > 1 or any(moved[:, group].any(axis=1).sum() > 1 for group in apart):
+        return None
+    if len(label) > anatomy.MAX_LABEL:
         return None
     way, hold = (max(getattr(keyframe, name) for keyframe in keyframes) for name in ("way", "hold"))
     return Keyframe(poses.sum(axis=0, dtype=np.float32), way, hold, keyframes[0].easing, label)
 
 
-_LIDS = [i for i, name in enumerate(LIVELINK) if name.startswith(("EyeBlink", "EyeSquint", "EyeWide"))]
-"""Two phrases that both move a lid do not stand together."""
+_TRIES = 60
+"""How often parts are drawn anew; about two in three pairs may stand together, and one in thirty of three."""
 
 _WAYS: tuple[tuple[Callable[[list[Phrase], random.Random], Script | None], float], ...] = (
-    (_one, 0.35), (_in_order, 0.3), (_at_once, 0.35),
+    (_one, 0.25), (_in_order, 0.35), (_at_once, 0.4),
 )  # fmt: skip
-"""How scripts are composed, and how often each is tried; about one in three pairs may stand together."""
+"""How scripts are composed, and how often each is tried."""
 
 _MANNERS = (
     ("slightly", 0.6, 1.0), ("a little", 0.6, 1.0), ("faintly", 0.5, 1.2), ("slowly", 1.0, 2.5),

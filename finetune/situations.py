@@ -1,6 +1,7 @@
 """What people say and what is told of them, by feeling (situations/*.toml), each given one of the feeling's faces.
 
-The scripts of the corpus act each text by itself; situations show a small model far more of what makes people feel.
+The scripts of the corpus act each text by itself; situations show a small model far more of what makes people feel. A
+section is a feeling, two or three that follow one another ("hope > relief"), or a mixture with faces of its own.
 """
 
 import random
@@ -13,15 +14,22 @@ import msgspec
 from kff_live.finetune import anatomy
 from kff_live.finetune.scripts import Script
 from kff_live.protocols.errors import DecodeError, UserError
-from kff_live.protocols.keyframe_text import parse_line, to_json
+from kff_live.protocols.keyframe_text import MAX_KEYFRAMES, parse_line, to_json
 
 NEUTRAL = "neutral"
 """The section of texts without feeling."""
+
+THEN = " > "
+"""Between the feelings of a section in which one follows another."""
+
+_FACE_LINES = 4
+"""Keyframes at most, all together, where feelings follow one another."""
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One feeling in one file, as Feeling."""
 
+    mixed: tuple[str, ...] = ()
     faces: tuple[str, ...] = ()
     say: tuple[str, ...] = ()
     tell: tuple[str, ...] = ()
@@ -31,17 +39,19 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Feeling:
     """A feeling's texts and faces, of all files.
 
-    `faces`: the keyframe lines of each, every face showing the feeling plainly. `say`: what somebody says or types who
-    feels it. `tell`: what is told of somebody who does.
+    `mixed`: the feelings that are felt at once, or masked; empty for a single one. `faces`: the keyframe lines of each,
+    every face showing the feeling plainly. `say`: what somebody says or types who feels it. `tell`: what is told of
+    somebody who does.
     """
 
+    mixed: tuple[str, ...] = ()
     faces: list[list[str]] = field(default_factory=list)
     say: list[str] = field(default_factory=list)
     tell: list[str] = field(default_factory=list)
 
 
 def read_situations(folder: Path) -> dict[str, Feeling]:
-    """The feelings of a folder's *.toml by name, NEUTRAL among them.
+    """The sections of a folder's *.toml by name.
 
     Raises:
         UserError: a file cannot be read, a feeling is unknown or has no face, or a face is not keyframe text or against
@@ -53,38 +63,53 @@ def read_situations(folder: Path) -> dict[str, Feeling]:
             sections = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[str, _Section])
             for name, section in sections.items():
                 feeling = found.setdefault(name, Feeling())
-                feeling.faces += [_checked(face, name) for face in section.faces]
+                feeling.mixed += section.mixed
+                feeling.faces += [_checked(face, name, section.mixed) for face in section.faces]
                 feeling.say += section.say
                 feeling.tell += section.tell
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, DecodeError) as error:
             raise UserError(f"{path}: {error}") from None
     if not found:
         raise UserError(f"{folder}: there are no situations (*.toml with a section for each feeling)")
-    for name, feeling in found.items():
-        if not feeling.faces:
-            raise UserError(f"{folder}: {name}: it has no faces")
+    for name in found:
+        for part, faces in _faces(found, name):
+            if not faces:
+                raise UserError(f"{folder}: {name}: {part} has no face that is short enough")
     return found
 
 
 def act(feelings: dict[str, Feeling], seed: int) -> list[Script]:
     """A script of every text, its face drawn by the seed; in order of feeling."""
     rng = random.Random(f"{seed} situations")
+    scripts = []
+    for name in sorted(feelings):
+        for form, texts in (("chat", feelings[name].say), ("prose", feelings[name].tell)):
+            for number, text in enumerate(texts, 1):
+                face = [line for _, faces in _faces(feelings, name) for line in rng.choice(faces)]
+                id = f"{name}-{form}-{number:04d}".replace(" ", "-")
+                scripts.append(_script(id, form, text, name, feelings[name].mixed, face))
+    return scripts
+
+
+def _faces(feelings: dict[str, Feeling], name: str) -> list[tuple[str, list[list[str]]]]:
+    """The feelings of a section in order, each with the faces that may show it there."""
+    parts = name.split(THEN)
+    most = MAX_KEYFRAMES if len(parts) == 1 else _FACE_LINES // len(parts)
     return [
-        _script(f"{name}-{form}-{number:04d}", form if name != NEUTRAL else "neutral", text, name, rng.choice(faces))
-        for name, faces, texts in ((name, feelings[name].faces, feelings[name]) for name in sorted(feelings))
-        for form, some in (("chat", texts.say), ("prose", texts.tell))
-        for number, text in enumerate(some, 1)
+        (part, [face for face in feelings[part].faces if len(face) <= most] if part in feelings else [])
+        for part in parts
     ]
 
 
-def _script(id: str, form: str, text: str, feeling: str, face: list[str]) -> Script:
-    feelings = () if feeling == NEUTRAL else (feeling,)
-    return Script(id, form, text, tuple(to_json(parse_line(line)) for line in face), feelings)
+def _script(id: str, form: str, text: str, name: str, mixed: tuple[str, ...], face: list[str]) -> Script:
+    """A text of section `name`, acted by the lines of `face`; `form` is that of a text of a single feeling."""
+    names = mixed or tuple(part for part in name.split(THEN) if part != NEUTRAL)
+    form = "neutral" if not names else "nuance" if mixed else "sequence" if THEN in name else form
+    return Script(id, form, text, tuple(to_json(parse_line(line)) for line in face), names)
 
 
-def _checked(face: str, feeling: str) -> list[str]:
+def _checked(face: str, name: str, mixed: tuple[str, ...]) -> list[str]:
     lines = face.splitlines()
-    script = _script("", "neutral" if feeling == NEUTRAL else "prose", "x", feeling, lines)
-    for problem in anatomy.problems(script):
-        raise DecodeError(f"{feeling}: {face!r}: {problem}")
+    for problem in anatomy.problems(_script("", "prose", "x", name, mixed, lines)):
+        raise DecodeError(f"{name}: {face!r}: {problem}")
     return lines

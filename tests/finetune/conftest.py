@@ -75,7 +75,7 @@ def teach(tokenizer: Any) -> Teach:
         from kff_live.finetune.train import AnswerLoss, collate, encode
 
         torch.set_num_threads(1)  # as fast for models this small, and not ten times slower where others compute too
-        batch = collate([encode(tokenizer, record) for record in learned], 0, torch.device("cpu"))
+        batch = collate([encode(tokenizer, record) for record in learned], 0, 0, torch.device("cpu"))
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
         model.train()
         for _ in range(300):

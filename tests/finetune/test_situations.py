@@ -71,13 +71,34 @@ def test_files_are_read_together(tmp_path: Path) -> None:
     ]
 
 
+def test_feelings_follow_one_another_and_mix(tmp_path: Path) -> None:
+    long = '"grief: 9+9 browinner8\\ntears: 9+9 frown6 browinner8\\nmore: 9+9 frown8 browinner8"'
+    (tmp_path / "a.toml").write_text(
+        f"""{GOOD}[grief]\nfaces = [{long}, "grief: 9+20 frown7 browinner8"]
+[hope]\nfaces = ["hope: 5+9 browinner5 smile4"]
+["joy > grief"]\ntell = ["She won, then read on."]\n["neutral > hope > grief"]\nsay = ["ok. maybe? oh no"]
+["happy tears"]\nmixed = ["joy", "crying"]\nfaces = ["tears: 5+15 squint4 smile7 browinner7"]\nsay = ["sniff, yay"]
+[neutral]\nfaces = ["calm: 4+6"]"""
+    )
+    for seed in range(8):
+        found = {s.text: s for s in act(read_situations(tmp_path), seed)}
+        turn, three, mixed = (found[text] for text in ("She won, then read on.", "ok. maybe? oh no", "sniff, yay"))
+        assert (turn.id, turn.form, turn.feelings) == ("joy->-grief-prose-0001", "sequence", ("joy", "grief"))
+        assert [k.label for k in turn.poses()] == ["joy", "joyful nod", "grief"]
+        assert (three.form, three.feelings) == ("sequence", ("hope", "grief"))
+        assert [k.label for k in three.poses()] == ["calm", "hope", "grief"]
+        assert (mixed.form, mixed.feelings, len(mixed.keyframes)) == ("nuance", ("joy", "crying"), 1)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", r"there are no situations"),
         ("[joy", r"a\.toml"),
         ('[joy]\nsays = ["yay"]', r"a\.toml.*says"),
-        ('[joy]\nsay = ["yay"]', r"joy: it has no faces"),
+        ('[joy]\nsay = ["yay"]', r"joy: joy has no face"),
+        (GOOD + '["joy > hope"]\nsay = ["yay, maybe"]', r"joy > hope: hope has no face"),
+        ('[gladness]\nmixed = ["joy", "pain"]\nfaces = ["pain: 3+14 browdown5"]', r"gladness: .*joy shows none of"),
         (GOOD.replace("joy]", "joie]"), r"a\.toml: joie: .*feelings: joie not known"),
         (GOOD.replace("smile8 cheek5", "frown8"), r"a\.toml: joy: .*joy shows none of"),
         (GOOD.replace("smile8", "grin8"), r"a\.toml: .*grin"),

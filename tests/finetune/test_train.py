@@ -21,6 +21,7 @@ from kff_live.finetune.train import (
     encode,
     held_out_loss,
     learning_rate,
+    shared_tokens,
     train,
 )
 from kff_live.protocols.errors import UserError
@@ -132,7 +133,7 @@ def test_what_a_run_leaves(tiny: Tiny, records: Path, tmp_path: Path) -> None:
 
 def test_only_the_answer_and_its_end_are_learned(tokenizer: Any, small_records: list[Record]) -> None:
     examples = [encode(tokenizer, record) for record in small_records[:3]]
-    batch = collate(examples, 0, torch.device("cpu"))
+    batch = collate(examples, 0, 0, torch.device("cpu"))
     for row, (record, (prompt, answer)) in enumerate(zip(small_records, examples, strict=False)):
         assert prompt == prompt_ids(tokenizer, record.chat)
         assert answer[-1] == end_id(tokenizer)
@@ -148,12 +149,35 @@ def test_padding_changes_no_loss(tiny: Tiny, tokenizer: Any, small_records: list
     model = load_model(str(tiny("llama")), torch.float32).eval()
     examples = [encode(tokenizer, record) for record in small_records]
     with torch.no_grad():
-        alone = [float(AnswerLoss(model)(**collate([example], 0, torch.device("cpu")))) for example in examples]
-        together = float(AnswerLoss(model)(**collate(examples, 0, torch.device("cpu"))))
+        alone = [float(AnswerLoss(model)(**collate([example], 0, 0, torch.device("cpu")))) for example in examples]
+        together = float(AnswerLoss(model)(**collate(examples, 0, 0, torch.device("cpu"))))
     lengths = [len(answer) for _, answer in examples]
     mean = sum(loss * length for loss, length in zip(alone, lengths, strict=True)) / sum(lengths)
     assert together == pytest.approx(mean, rel=1e-4)
-    assert held_out_loss(model, examples, 0, torch.device("cpu")) == pytest.approx(mean, rel=0.02)  # in bfloat16
+    assert held_out_loss(model, examples, 0, 0, torch.device("cpu")) == pytest.approx(mean, rel=0.02)  # in bfloat16
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_what_all_prompts_begin_with_is_read_once_and_learned_from_as_before(
+    family: str, tiny: Tiny, tokenizer: Any, small_records: list[Record]
+) -> None:
+    examples = [encode(tokenizer, record) for record in small_records]
+    shared = shared_tokens(examples)
+    assert tokenizer.decode(examples[0][0][:shared]).endswith("<|im_start|>user\n")
+    assert shared_tokens([([5, 6, 7], [1]), ([5, 6], [2])]) == 1  # something is left to answer to
+    assert shared_tokens([([5], [1]), ([6], [2])]) == 0
+    model = load_model(str(tiny(family)), torch.float32)
+    found = []
+    for count in (0, shared):
+        model.zero_grad()
+        batch = collate(examples, count, 0, torch.device("cpu"))
+        assert batch["input_ids"].shape[1] + count == max(len(prompt + answer) for prompt, answer in examples)
+        loss = AnswerLoss(model)(**batch)
+        loss.backward()
+        found.append((loss.detach(), {name: value.grad.clone() for name, value in model.named_parameters()}))
+    (whole, gradients), (parts, others) = found
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(others, gradients, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
