@@ -15,8 +15,8 @@ from kff_live.finetune.records import Record
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.prompt import CHATML, Prompt
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.llama import Engine, outputs
+from kff_live.runtime.model.generator_wire import EngineSettings
+from kff_live.runtime.model.llama import Engine, outputs
 
 MAX_TOKENS = 256
 """Longest answer that is compared, in tokens; the longest of the corpus have about 200."""

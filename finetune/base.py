@@ -7,7 +7,7 @@ from typing import Any
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.prompt import CHATML, Message, Prompt, render
 from kff_live.runtime.config import EMBEDDED
-from kff_live.runtime.models import embedded_path
+from kff_live.runtime.model.choice import embedded_path
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is done."""
@@ -57,12 +57,12 @@ def load_model(base: str, dtype: Any, attention: str | None = None) -> Any:
 
 
 def rendered(tokenizer: Any, chat: list[Message]) -> Prompt:
-    """The prompt of a chat through the tokenizer's own template, as runtime/llama.py makes it."""
+    """The prompt of a chat through the tokenizer's own template, as runtime/model/llama.py makes it."""
     return render(chat, tokenizer.chat_template or CHATML, bos=tokenizer.bos_token or "", eos=tokenizer.eos_token or "")
 
 
 def token_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Token ids of a prompt; in the user's pieces nothing is a special token, as in runtime/llama.py."""
+    """Token ids of a prompt; in the user's pieces nothing is a special token, as in runtime/model/llama.py."""
     return [
         token
         for text, is_user in prompt

@@ -49,7 +49,7 @@ def _convert(folder: Path, out: Path) -> None:
 def _quantize(source: Path, out: Path, quantization: str) -> None:
     import llama_cpp
 
-    from kff_live.runtime.llama import LOG
+    from kff_live.runtime.model.llama import LOG
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quantization}")

@@ -21,10 +21,10 @@ from kff_live.protocols.prompt import PromptInput, messages
 from kff_live.protocols.segments import Segmenter
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import EMBEDDED
-from kff_live.runtime.generator import ScriptedGenerator
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.llama import Answer, Engine, outputs
-from kff_live.runtime.models import embedded_path
+from kff_live.runtime.model.choice import embedded_path
+from kff_live.runtime.model.generator import ScriptedGenerator
+from kff_live.runtime.model.generator_wire import EngineSettings
+from kff_live.runtime.model.llama import Answer, Engine, outputs
 from kff_live.runtime.render import write_all
 
 _NAMED = re.compile(rf"([^=]+)=({EMBEDDED}|.+?\.gguf)(?::(.+\.gguf))?")

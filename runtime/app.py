@@ -28,13 +28,13 @@ from kff_live.runtime.frame_hub import FrameHub
 from kff_live.runtime.frame_thread import FrameThread, Lane, Sink
 from kff_live.runtime.loop import ending
 from kff_live.runtime.loop import run as run_loop
-from kff_live.runtime.models import generator
+from kff_live.runtime.model.choice import generator
 from kff_live.runtime.mqtt import MqttClient
 from kff_live.runtime.osc_source import OscSource
 from kff_live.runtime.player import LEAVE_SECONDS, LiveFace, Player
 from kff_live.runtime.reload import Reloader
 from kff_live.runtime.screen import StatusLine, start_screen
-from kff_live.runtime.sinks import ClosingSink, LoopSink, build, device_id
+from kff_live.runtime.sinks.making import ClosingSink, LoopSink, build, device_id
 from kff_live.runtime.supervisor import supervise
 from kff_live.runtime.take_layer import Playback, TakeLayer
 from kff_live.runtime.websocket import WebSocketServer

@@ -35,7 +35,7 @@ from kff_live.protocols.prompt import PromptInput
 from kff_live.protocols.talk.field import SpeechField, decode_speech_field
 from kff_live.protocols.talk.speech import DEFAULT_RATE
 from kff_live.runtime.clock import Clock
-from kff_live.runtime.generator import Generator
+from kff_live.runtime.model.generator import Generator
 from kff_live.runtime.motion import Motion
 from kff_live.runtime.player import Player, Settings
 from kff_live.runtime.spoken import LEAD, Span, Spoken

@@ -26,8 +26,8 @@ from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import Mqtt
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.frame_hub import FrameHub
-from kff_live.runtime.generator import ModelState
 from kff_live.runtime.link import Lost, first_of, heed_cancel, keep_connected
+from kff_live.runtime.model.generator import ModelState
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME
 
 _log = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from kff_live.protocols.track import Timeline
 from kff_live.runtime.clock import ManualClock
 from kff_live.runtime.config import Config, settings
 from kff_live.runtime.frame_thread import FrameThread, Lane
-from kff_live.runtime.generator import Generator
-from kff_live.runtime.models import generator
+from kff_live.runtime.model.choice import generator
+from kff_live.runtime.model.generator import Generator
 from kff_live.runtime.player import Layer, Plan, Player
 from kff_live.runtime.writing import write_keyframes
 

@@ -22,8 +22,8 @@ from kff_live.runtime import page_server
 from kff_live.runtime.config import WebSocket, is_loopback
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.frame_hub import FrameHub, keep
-from kff_live.runtime.generator import ModelState
-from kff_live.runtime.udp import Encoder
+from kff_live.runtime.model.generator import ModelState
+from kff_live.runtime.sinks.udp import Encoder
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from kff_live.protocols.errors import GeneratorDied
 from kff_live.protocols.keyframe_text import DIALECTS, MAX_KEYFRAMES
 from kff_live.protocols.keyframes import Keyframe
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime.generator import Generator
+from kff_live.runtime.model.generator import Generator
 
 _log = logging.getLogger(__name__)
 

@@ -101,11 +101,12 @@ def test_room_is_typed(room: str) -> None:
 
 
 ALCOVES = {
-    ROOT / "runtime" / "bench", ROOT / "runtime" / "diagnosis",
+    ROOT / "runtime" / "bench", ROOT / "runtime" / "diagnosis", ROOT / "runtime" / "model", ROOT / "runtime" / "sinks",
     ROOT / "protocols" / "idle", ROOT / "protocols" / "monitor", ROOT / "protocols" / "talk",
 }  # fmt: skip
 """Folders within a room, for what would crowd it and has one way in: the benchmarks, the tools that say why nothing
-moves, the idle layer, the judgement of streams, the talk layer."""
+moves, the language model with its process, the ways to speak to receivers, the idle layer, the judgement of streams,
+the talk layer."""
 
 
 @pytest.mark.parametrize("room", CHAIN)

@@ -10,9 +10,9 @@ from kff_live.protocols.prompt import PromptInput
 from kff_live.runtime.bench.report import TEXTS, Row, Tell
 from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, Llama
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.merging import prepared
-from kff_live.runtime.models import engine_settings
+from kff_live.runtime.model.choice import engine_settings
+from kff_live.runtime.model.generator_wire import EngineSettings
+from kff_live.runtime.model.merging import prepared
 
 _ROUNDS = 3
 _THEIR_TEXTS = 4
@@ -38,7 +38,7 @@ class _Bench:
         # Here and not above: an installation without llama.cpp has other parts to measure.
         import llama_cpp
 
-        from kff_live.runtime.llama import Engine
+        from kff_live.runtime.model.llama import Engine
 
         self.settings = settings
         self.clock = SystemClock()
@@ -231,7 +231,7 @@ def gpu(config: Config, *, tell: Tell) -> list[Row]:
 def _no_gpu(config: Config) -> str:
     if not isinstance(config.model, Llama):
         return 'model.engine is not "llama"'
-    from kff_live.runtime.llama import supports_gpu
+    from kff_live.runtime.model.llama import supports_gpu
 
     return "" if supports_gpu() else "llama.cpp was built without GPU support"
 

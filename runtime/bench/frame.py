@@ -25,7 +25,7 @@ from kff_live.runtime.clock import SystemClock, cpu_seconds
 from kff_live.runtime.config import Capture
 from kff_live.runtime.frame_thread import FrameThread, Lane
 from kff_live.runtime.player import Plan, Player
-from kff_live.runtime.sinks import device_id
+from kff_live.runtime.sinks.making import device_id
 
 TOLERANCE = 2e-4
 """Largest difference between a compiled and a plain value: velocities are differences of 32-bit floats over 1 ms."""

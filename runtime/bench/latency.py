@@ -19,8 +19,8 @@ from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, Llama
 from kff_live.runtime.director import Director
 from kff_live.runtime.frame_thread import FrameThread, Lane
-from kff_live.runtime.llama_process import LlamaProcess
-from kff_live.runtime.models import engine_settings
+from kff_live.runtime.model.choice import engine_settings
+from kff_live.runtime.model.llama_process import LlamaProcess
 from kff_live.runtime.player import Player
 
 _PART = "latency: text to first changed frame, each text from rest"

@@ -13,7 +13,7 @@ from kff_live.protocols import livelink
 from kff_live.protocols.channels import neutral
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.sinks import device_id
+from kff_live.runtime.sinks.making import device_id
 
 KINDS = ("deadline", "sleep")
 

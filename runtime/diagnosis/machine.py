@@ -20,7 +20,7 @@ from kff_live.runtime.config import Config
 from kff_live.runtime.diagnosis.network import beyond_loopback
 from kff_live.runtime.diagnosis.result import Result
 from kff_live.runtime.player import Plan, Player
-from kff_live.runtime.sinks import device_id
+from kff_live.runtime.sinks.making import device_id
 
 _PACKAGES = ("numpy", "numba", "llama-cpp-python")
 _TICKS = 60

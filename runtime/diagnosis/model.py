@@ -16,9 +16,9 @@ from kff_live.runtime import loop
 from kff_live.runtime.config import Config, Llama, OpenAI
 from kff_live.runtime.diagnosis.model_process import Loaded
 from kff_live.runtime.diagnosis.result import Result
-from kff_live.runtime.generator import ModelState
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.models import engine_settings
+from kff_live.runtime.model.choice import engine_settings
+from kff_live.runtime.model.generator import ModelState
+from kff_live.runtime.model.generator_wire import EngineSettings
 
 LOAD_SECONDS = 60.0
 """Time that a model may take to load before the doctor goes on."""
@@ -118,7 +118,7 @@ def _server(settings: OpenAI) -> Result:
 
 async def _ask(settings: OpenAI) -> ModelState:
     """What the server's own generator says of it."""
-    from kff_live.runtime.openai_server import OpenAIServer
+    from kff_live.runtime.model.openai_server import OpenAIServer
 
     answered = asyncio.Event()
     server = OpenAIServer(settings, on_state=lambda state: answered.set())

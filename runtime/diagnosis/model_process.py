@@ -11,7 +11,7 @@ import msgspec
 
 from kff_live.protocols.errors import KffError
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.generator_wire import EngineSettings
+from kff_live.runtime.model.generator_wire import EngineSettings
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _load(settings: EngineSettings) -> Loaded:
-    from kff_live.runtime.llama import Engine, supports_gpu
+    from kff_live.runtime.model.llama import Engine, supports_gpu
 
     class Probe(Engine):
         """An engine that does not read its prompt, which takes longer than all else."""

@@ -15,8 +15,8 @@ from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, LiveLinkDevice, is_loopback, parse_target
 from kff_live.runtime.diagnosis.ports import TAKEN, Kind, holder, is_ours, refusal
 from kff_live.runtime.diagnosis.result import Result, Severity
-from kff_live.runtime.sinks import device_id
-from kff_live.runtime.udp import UdpSink
+from kff_live.runtime.sinks.making import device_id
+from kff_live.runtime.sinks.udp import UdpSink
 
 RESOLVE_SECONDS = 5.0
 """Time that a name may take to be found."""

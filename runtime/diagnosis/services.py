@@ -15,8 +15,8 @@ from kff_live.runtime.clock import SystemClock
 from kff_live.runtime.config import Config, VTubeStudio, parse_target
 from kff_live.runtime.diagnosis.result import Result
 from kff_live.runtime.link import Lost
-from kff_live.runtime.vtubestudio_api import Api
-from kff_live.runtime.vtubestudio_finding import LOCAL, Tokens, default_port, hear
+from kff_live.runtime.sinks.vtubestudio_api import Api
+from kff_live.runtime.sinks.vtubestudio_finding import LOCAL, Tokens, default_port, hear
 
 _ANSWER_SECONDS = 5.0
 

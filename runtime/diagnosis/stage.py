@@ -12,7 +12,7 @@ from kff_live.runtime.clock import Clock, seconds_of_day
 from kff_live.runtime.config import Config, SinkConfig, settings
 from kff_live.runtime.frame_thread import FrameThread, Lane
 from kff_live.runtime.player import Player
-from kff_live.runtime.sinks import ClosingSink, LoopSink, build
+from kff_live.runtime.sinks.making import ClosingSink, LoopSink, build
 from kff_live.runtime.supervisor import supervise
 
 RELEASE_SECONDS = 0.6

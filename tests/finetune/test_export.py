@@ -23,7 +23,7 @@ from kff_live.finetune.gguf_files import write_adapter, write_model
 from kff_live.finetune.records import Record
 from kff_live.finetune.settings import Settings, Train
 from kff_live.protocols.errors import UserError
-from kff_live.runtime.llama import outputs
+from kff_live.runtime.model.llama import outputs
 
 Tiny = Callable[[str], Path]
 FAMILIES = ["llama", "qwen3"]  # q and k of one are stored in another order, those of the other are not

@@ -17,8 +17,8 @@ from kff_live.finetune.settings import SCRIPTS, Data
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import PromptInput, messages
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.llama import Engine
+from kff_live.runtime.model.generator_wire import EngineSettings
+from kff_live.runtime.model.llama import Engine
 
 
 @pytest.fixture(scope="module")

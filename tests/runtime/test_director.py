@@ -30,8 +30,8 @@ from kff_live.protocols.messages import (
 from kff_live.protocols.prompt import PromptInput
 from kff_live.runtime.clock import ManualClock
 from kff_live.runtime.director import HOLD_FOR_NEXT, MAX_STREAMED, MORE_SECONDS, Director
-from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
-from kff_live.runtime.generator_wire import AnswerStats
+from kff_live.runtime.model.generator import Generator, ModelState, ScriptedGenerator
+from kff_live.runtime.model.generator_wire import AnswerStats
 from kff_live.runtime.player import Player
 from kff_live.runtime.spoken import LEAD
 from kff_live.runtime.waiting import Rules

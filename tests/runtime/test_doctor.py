@@ -35,7 +35,7 @@ from kff_live.runtime.config import (
 )
 from kff_live.runtime.diagnosis import doctor, machine, model, network, ports, services
 from kff_live.runtime.diagnosis.result import Result, Severity, exit_status
-from kff_live.runtime.models import engine_settings
+from kff_live.runtime.model.choice import engine_settings
 
 DEADLINE = 120.0
 Held = Callable[..., subprocess.Popen[str]]

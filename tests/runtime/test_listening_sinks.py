@@ -16,7 +16,7 @@ from kff_live.protocols import vrchat
 from kff_live.protocols.channels import INDEX, Pose, neutral, pose_from_names
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.ifacialmocap import HANDSHAKE, decode
-from kff_live.runtime.listening_sinks import (
+from kff_live.runtime.sinks.listening import (
     MOST_ASKERS,
     MOST_HEARD,
     RETRY_FRAMES,

@@ -16,11 +16,11 @@ from kff_live.protocols.channels import COUNT, LIVELINK
 from kff_live.protocols.errors import ConfigError
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.livelink_device import DISCOVERY_PORT
-from kff_live.runtime import livelink_device
 from kff_live.runtime.clock import ManualClock, SystemClock
 from kff_live.runtime.config import Config, LiveLinkDevice, decode
-from kff_live.runtime.livelink_device import LiveLinkDeviceSink
-from kff_live.runtime.sinks import LoopSink, build
+from kff_live.runtime.sinks import livelink_device
+from kff_live.runtime.sinks.livelink_device import LiveLinkDeviceSink
+from kff_live.runtime.sinks.making import LoopSink, build
 
 pytestmark = pytest.mark.usefixtures("impatient_link")
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime import llama
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.generator_wire import AnswerStats, EngineSettings
+from kff_live.runtime.model import llama
+from kff_live.runtime.model.generator_wire import AnswerStats, EngineSettings
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 from kff_live.protocols.errors import GeneratorDied, UserError
 from kff_live.protocols.keyframe_text import CompactParser
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.llama_process import LlamaProcess
+from kff_live.runtime.model.generator_wire import EngineSettings
+from kff_live.runtime.model.llama_process import LlamaProcess
 
 DEADLINE = 60.0
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime import llama
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.generator_wire import EngineSettings
-from kff_live.runtime.merging import merged, prepared
+from kff_live.runtime.model import llama
+from kff_live.runtime.model.generator_wire import EngineSettings
+from kff_live.runtime.model.merging import merged, prepared
 
 RANDOM = np.random.default_rng(1)
 ROWS, COLUMNS, RANK, ALPHA = 64, 96, 4, 8.0

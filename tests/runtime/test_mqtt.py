@@ -27,7 +27,7 @@ from kff_live.runtime.clock import Clock, ManualClock, SystemClock
 from kff_live.runtime.config import Mqtt
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.director import Director
-from kff_live.runtime.generator import ScriptedGenerator
+from kff_live.runtime.model.generator import ScriptedGenerator
 from kff_live.runtime.mqtt import MAX_FRAMES, MqttClient
 from kff_live.runtime.player import Player
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME

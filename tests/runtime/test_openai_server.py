@@ -20,9 +20,9 @@ import pytest
 from kff_live.protocols.errors import GeneratorDied, GeneratorError, UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime import openai_server
 from kff_live.runtime.config import OpenAI
-from kff_live.runtime.openai_server import OpenAIServer
+from kff_live.runtime.model import openai_server
+from kff_live.runtime.model.openai_server import OpenAIServer
 
 START_SECONDS = 120.0
 REQUEST = PromptInput("What a wonderful day!", background="a walk in the park", emotion="joy")

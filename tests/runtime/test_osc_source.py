@@ -19,7 +19,7 @@ from kff_live.runtime.clock import ManualClock
 from kff_live.runtime.config import OscIn
 from kff_live.runtime.desk import Desk
 from kff_live.runtime.director import Director
-from kff_live.runtime.generator import ScriptedGenerator
+from kff_live.runtime.model.generator import ScriptedGenerator
 from kff_live.runtime.osc_source import MAX_DATAGRAM, OscSource
 from kff_live.runtime.player import Player
 

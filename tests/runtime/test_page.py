@@ -42,7 +42,7 @@ RUNTIME = """
 import sys
 from kff_live.runtime import app
 from kff_live.runtime.config import load
-from kff_live.runtime.generator import ScriptedGenerator
+from kff_live.runtime.model.generator import ScriptedGenerator
 app.generator = lambda *_, **__: ScriptedGenerator({sys.argv[2]: sys.argv[3]})
 app.run(*load(sys.argv[1]))
 """

@@ -27,8 +27,8 @@ from kff_live.protocols.track import Timeline
 from kff_live.runtime.config import Config, IFacialMocap, LiveLink, Osc, Recording, Subject, Vmc, VRChat
 from kff_live.runtime.frame_thread import EventSink
 from kff_live.runtime.player import Plan, Player
-from kff_live.runtime.sinks import RECORDING_FRAMES, Fitted, RecordingSink, build, device_id
-from kff_live.runtime.udp import UdpSink
+from kff_live.runtime.sinks.making import RECORDING_FRAMES, Fitted, RecordingSink, build, device_id
+from kff_live.runtime.sinks.udp import UdpSink
 
 RAMP: Pose = np.linspace(0.0, 1.0, COUNT, dtype=np.float32)
 

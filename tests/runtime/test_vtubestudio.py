@@ -24,12 +24,12 @@ from kff_live.protocols.channels import COUNT, LIVELINK, Pose, neutral, pose_fro
 from kff_live.protocols.frames import Frame, FrameRate
 from kff_live.protocols.keyframe_text import KeyframeJson
 from kff_live.protocols.messages import Done, KeyframeEvent
-from kff_live.runtime import vtubestudio, vtubestudio_finding
 from kff_live.runtime.clock import Clock, ManualClock, SystemClock
 from kff_live.runtime.config import Config, VTubeStudio
-from kff_live.runtime.sinks import LoopSink, build
-from kff_live.runtime.vtubestudio import KEEP_ALIVE, MAX_UNANSWERED, VTubeStudioSink
-from kff_live.runtime.vtubestudio_finding import Tokens, hear, is_here
+from kff_live.runtime.sinks import vtubestudio, vtubestudio_finding
+from kff_live.runtime.sinks.making import LoopSink, build
+from kff_live.runtime.sinks.vtubestudio import KEEP_ALIVE, MAX_UNANSWERED, VTubeStudioSink
+from kff_live.runtime.sinks.vtubestudio_finding import Tokens, hear, is_here
 
 pytestmark = pytest.mark.usefixtures("impatient_link")
 

@@ -25,9 +25,9 @@ from kff_live.runtime.desk import Desk
 from kff_live.runtime.director import Director
 from kff_live.runtime.frame_hub import FrameHub
 from kff_live.runtime.frame_thread import FrameThread, Lane
-from kff_live.runtime.generator import Generator, ScriptedGenerator
+from kff_live.runtime.model.generator import Generator, ScriptedGenerator
 from kff_live.runtime.player import Player
-from kff_live.runtime.sinks import device_id
+from kff_live.runtime.sinks.making import device_id
 from kff_live.runtime.waiting import Rules
 from kff_live.runtime.websocket import MAX_EVENTS, MAX_FRAME, WebSocketServer, _Client
 

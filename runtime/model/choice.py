@@ -9,10 +9,10 @@ import platformdirs
 
 from kff_live.protocols.errors import UserError
 from kff_live.runtime.config import AUTO, EMBEDDED, Llama, Model, OpenAI
-from kff_live.runtime.generator import Generator, ModelState, ScriptedGenerator
-from kff_live.runtime.generator_wire import EngineSettings
+from kff_live.runtime.model.generator import Generator, ModelState, ScriptedGenerator
+from kff_live.runtime.model.generator_wire import EngineSettings
 
-ADAPTER = Path(__file__).parent / "model" / "adapter.gguf"
+ADAPTER = Path(__file__).parent / "adapter.gguf"
 """Our adapter for the embedded model (model/README.md is its card)."""
 
 _INSTALL = "type  pip install 'kff-live[embedded]'"
@@ -91,11 +91,11 @@ def generator(model: Model, *, on_state: Callable[[ModelState], None] = lambda s
         # find_spec and not import: the model's own process imports it, this one stays light.
         if importlib.util.find_spec("llama_cpp") is None:
             raise UserError(f"llama-cpp-python is not installed: {_INSTALL}")
-        from kff_live.runtime.llama_process import LlamaProcess
+        from kff_live.runtime.model.llama_process import LlamaProcess
 
         return LlamaProcess(engine_settings(model), stall_seconds=model.stall, on_state=on_state)
     if isinstance(model, OpenAI):
-        from kff_live.runtime.openai_server import OpenAIServer
+        from kff_live.runtime.model.openai_server import OpenAIServer
 
         return OpenAIServer(model, on_state=on_state)
     return ScriptedGenerator()

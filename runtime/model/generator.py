@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Literal, Protocol
 
 from kff_live.protocols.prompt import PromptInput
-from kff_live.runtime.generator_wire import AnswerStats
+from kff_live.runtime.model.generator_wire import AnswerStats
 
 ModelState = Literal["loading", "ready", "down"]
 

@@ -24,8 +24,8 @@ from kff_live.runtime.clock import Clock
 from kff_live.runtime.config import VTubeStudio, parse_target, sink_gain
 from kff_live.runtime.frame_hub import FrameHub, keep
 from kff_live.runtime.link import Lost, first_of, keep_connected
-from kff_live.runtime.vtubestudio_api import ANSWER_SECONDS, Api
-from kff_live.runtime.vtubestudio_finding import LOCAL, Heard, Tokens, default_port, hear
+from kff_live.runtime.sinks.vtubestudio_api import ANSWER_SECONDS, Api
+from kff_live.runtime.sinks.vtubestudio_finding import LOCAL, Heard, Tokens, default_port, hear
 
 _log = logging.getLogger(__name__)
 

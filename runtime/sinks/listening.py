@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kff_live.protocols import ifacialmocap, vrchat
 from kff_live.protocols.frames import Frame
-from kff_live.runtime.udp import UdpSink
+from kff_live.runtime.sinks.udp import UdpSink
 
 _log = logging.getLogger(__name__)
 

@@ -38,10 +38,10 @@ from kff_live.runtime.config import (
     sink_gain,
 )
 from kff_live.runtime.frame_thread import EventSink, Sink
-from kff_live.runtime.listening_sinks import Ear, IFacialMocapSink, VRChatSink
-from kff_live.runtime.livelink_device import LiveLinkDeviceSink
-from kff_live.runtime.udp import UdpSink
-from kff_live.runtime.vtubestudio import VTubeStudioSink
+from kff_live.runtime.sinks.listening import Ear, IFacialMocapSink, VRChatSink
+from kff_live.runtime.sinks.livelink_device import LiveLinkDeviceSink
+from kff_live.runtime.sinks.udp import UdpSink
+from kff_live.runtime.sinks.vtubestudio import VTubeStudioSink
 
 _log = logging.getLogger(__name__)
 

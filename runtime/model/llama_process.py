@@ -14,9 +14,9 @@ from typing import IO, TypeVar
 
 from kff_live.protocols.errors import DecodeError, GeneratorDied, GeneratorError, UserError
 from kff_live.protocols.prompt import PromptInput, messages
-from kff_live.runtime import generator_wire as wire
-from kff_live.runtime.generator import ModelState
-from kff_live.runtime.generator_wire import AnswerStats, EngineInfo, EngineSettings
+from kff_live.runtime.model import generator_wire as wire
+from kff_live.runtime.model.generator import ModelState
+from kff_live.runtime.model.generator_wire import AnswerStats, EngineInfo, EngineSettings
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -285,7 +285,7 @@ class _Gate:
 def _started(port: int, secret: str, stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """The process; killed at the end if it has not left by itself once its connection is closed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kff_live.runtime.generator_process", str(port)],
+        [sys.executable, "-m", "kff_live.runtime.model.generator_process", str(port)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,

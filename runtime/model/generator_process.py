@@ -14,10 +14,10 @@ if __name__ == "__main__":
     lower_process()  # before the heavy imports: the frame thread goes first from here on
 
 from kff_live.protocols.errors import GeneratorError, KffError
-from kff_live.runtime import generator_wire as wire
 from kff_live.runtime.clock import SystemClock
-from kff_live.runtime.llama import Answer, Engine
-from kff_live.runtime.merging import prepared
+from kff_live.runtime.model import generator_wire as wire
+from kff_live.runtime.model.llama import Answer, Engine
+from kff_live.runtime.model.merging import prepared
 
 
 class _Connection:

@@ -16,8 +16,8 @@ from kff_live.protocols.errors import GeneratorDied, GeneratorError, UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import Message, PromptInput, messages, neutralise
 from kff_live.runtime.config import OpenAI
-from kff_live.runtime.generator import ModelState
-from kff_live.runtime.generator_wire import AnswerStats
+from kff_live.runtime.model.generator import ModelState
+from kff_live.runtime.model.generator_wire import AnswerStats
 
 try:
     import httpx

@@ -22,7 +22,7 @@ from kff_live.protocols.errors import GeneratorError, UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import Prompt, PromptInput
 from kff_live.runtime.clock import Clock
-from kff_live.runtime.generator_wire import AnswerStats, Ending, EngineInfo, EngineSettings
+from kff_live.runtime.model.generator_wire import AnswerStats, Ending, EngineInfo, EngineSettings
 
 try:
     import llama_cpp as _llama

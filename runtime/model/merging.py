@@ -18,7 +18,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from kff_live.protocols.errors import UserError
-from kff_live.runtime.generator_wire import EngineSettings
+from kff_live.runtime.model.generator_wire import EngineSettings
 
 KEPT_SECONDS = 30 * 86_400.0
 """A merged model takes 145 MB; one that was not used for so long goes when another is made."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kff_live.protocols.vtubestudio import DEFAULT_PORT, DISCOVERY_PORT, Broadcast, decode_broadcast
 from kff_live.runtime.clock import Clock
-from kff_live.runtime.udp import shared_port
+from kff_live.runtime.sinks.udp import shared_port
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from kff_live.protocols.livelink_device import Encoder, Request
 from kff_live.runtime.clock import Clock, milliseconds_of_epoch
 from kff_live.runtime.config import LiveLinkDevice, is_loopback
 from kff_live.runtime.link import Lost, keep_connected
-from kff_live.runtime.udp import shared_port
+from kff_live.runtime.sinks.udp import shared_port
 
 _log = logging.getLogger(__name__)
 
