@@ -118,7 +118,7 @@ FORBIDDEN_PAIRS: tuple[tuple[str, float, str, float], ...] = (
 """Words and levels that no face reaches together on one side."""
 
 _PARTS = (
-    (r"eye|eyelid|lid|eyes|lids|peeper", "blink squint wide lookleft lookright lookup lookdown"),
+    (r"eye|eyelid|lid|peeper", "blink squint wide lookleft lookright lookup lookdown"),
     (r"brow|eyebrow", "browouter browdown"),
     (r"corner|dimple", "smile frown dimple stretch press upperlip lowerlip"),
     (r"cheek", "cheek smile dimple puff"),
@@ -225,7 +225,7 @@ def _sides(text: str, keyframes: list[Keyframe]) -> Iterator[str]:
     sides: dict[str, set[str]] = {}
     for side, noun in _SIDE.findall(text):
         for pattern, words in _PARTS:
-            if re.fullmatch(pattern, noun.lower().removesuffix("s") if pattern != "eye" else noun.lower()):
+            if re.fullmatch(pattern, noun.lower().removesuffix("s")):
                 sides.setdefault(words, set()).add(side.lower())
     for words, named in sides.items():
         if len(named) != 1:

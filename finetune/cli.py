@@ -173,10 +173,11 @@ def _lint(options: argparse.Namespace, console: Console) -> int:
 
 
 def _prepare(options: argparse.Namespace, console: Console) -> int:
-    return _prepare_with(settings.load(options.settings), options.records, console)
+    _prepare_with(settings.load(options.settings), options.records, console)
+    return 0
 
 
-def _prepare_with(wanted: settings.Settings, records: Path, console: Console) -> int:
+def _prepare_with(wanted: settings.Settings, records: Path, console: Console) -> None:
     from kff_live.finetune.prepare import prepare
 
     counts = prepare(
@@ -186,14 +187,14 @@ def _prepare_with(wanted: settings.Settings, records: Path, console: Console) ->
         report=lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True),
     )
     console.print(f"{records}: " + ", ".join(f"{count} {part}" for part, count in counts.items()))
-    return 0
 
 
 def _train(options: argparse.Namespace, console: Console) -> int:
-    return _train_with(settings.load(options.settings), options.records, options.output, console)
+    _train_with(settings.load(options.settings), options.records, options.output, console)
+    return 0
 
 
-def _train_with(wanted: settings.Settings, records: Path, out: Path, console: Console) -> int:
+def _train_with(wanted: settings.Settings, records: Path, out: Path, console: Console) -> None:
     from kff_live.finetune.train import train
 
     with progress_bar(console) as bar:
@@ -207,20 +208,16 @@ def _train_with(wanted: settings.Settings, records: Path, out: Path, console: Co
 
         losses = train(wanted, records, out, progress=show)
     console.print(f"adapter in {out}" + ("" if losses else ", complete already"))
-    return 0
 
 
 def _export(options: argparse.Namespace, console: Console) -> int:
     from kff_live.finetune import export
-    from kff_live.finetune.records import read_records
 
+    _check_export(options)
     adapter = export.Adapter.find(options.adapter, options.base)
     trained = None if options.settings else export.trained_with(options.adapter)
     wanted = (trained or settings.load(options.settings)).export
-    count = wanted.prompts if options.prompts is None else options.prompts
-    if count < 0:
-        raise UserError(f"--prompts: {count} is less than 0")
-    records = read_records(options.records / "test.jsonl")[:count] if count else []
+    records = _compared(options, wanted, options.records)
     out = options.output or Path("adapter.gguf" if options.adapter_only else "model.gguf")
     with progress_bar(console) as bar:
         task: Any = bar.add_task("export", total=None, note="")
@@ -238,9 +235,25 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _check_export(options: argparse.Namespace) -> None:
+    if options.adapter_only and options.quantization:
+        raise UserError("--quantization: an adapter by itself is not quantized")
+    if options.prompts is not None and options.prompts < 0:
+        raise UserError(f"--prompts: {options.prompts} is less than 0")
+
+
+def _compared(options: argparse.Namespace, wanted: settings.Export, records: Path) -> list[Any]:
+    """The records whose answers are compared."""
+    from kff_live.finetune.records import read_records
+
+    count = wanted.prompts if options.prompts is None else options.prompts
+    return read_records(records / "test.jsonl")[:count] if count else []
+
+
 def _build(options: argparse.Namespace, console: Console) -> int:
     stages = [settings.load(path) for path in options.settings or settings.SHIPPED]
     _check_splits(stages)
+    _check_export(options)
     adapter = records = None
     for number, wanted in enumerate(stages, 1):
         records = options.folder / str(number) / "records"
@@ -248,6 +261,8 @@ def _build(options: argparse.Namespace, console: Console) -> int:
             wanted = msgspec.structs.replace(wanted, train=msgspec.structs.replace(wanted.train, start=str(adapter)))
         adapter = options.folder / str(number) / "adapter"
         _prepare_with(wanted, records, console)
+        if number == len(stages):
+            _compared(options, wanted.export, records)  # before hours of training rather than after
         _train_with(wanted, records, adapter, console)
     named = {"records": records, "adapter": adapter, "base": "", "settings": None}
     return _export(argparse.Namespace(**vars(options) | named), console)
@@ -255,9 +270,10 @@ def _build(options: argparse.Namespace, console: Console) -> int:
 
 def _check_splits(stages: list[settings.Settings]) -> None:
     """A later training must not keep out for its tests what an earlier one has seen."""
-    splits = {(one.data.scripts, one.data.validation, one.data.test, one.data.seed) for one in stages}
+    names = ("scripts", "keyframeface", "takes", "validation", "test", "seed")
+    splits = {tuple(getattr(one.data, name) for name in names) for one in stages}
     if len(splits) > 1 and any(one.data.validation or one.data.test for one in stages):
-        raise UserError("--settings: scripts, validation, test and seed must be the same where shares are kept out")
+        raise UserError(f"--settings: {', '.join(names)} must be the same where shares are kept out")
 
 
 def _evaluate(options: argparse.Namespace, console: Console) -> int:
@@ -266,6 +282,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit: {options.limit} is less than 1")
     base = settings.load(options.settings).train.base
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar(console) as bar:
         task: Any = bar.add_task("evaluate", total=None, note="")
         table, figures = evaluate.evaluate(
@@ -278,11 +295,11 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
             limit=options.limit,
             progress=lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
         )
+    print(table, end="")  # noqa: T201 - standard output is the data
     for suffix, data in ((".md", table.encode()), (".json", figures)):
         part = Path(f"{options.output}{suffix}.part")
         part.write_bytes(data)
         part.replace(f"{options.output}{suffix}")
-    print(table, end="")  # noqa: T201 - standard output is the data
     return 0
 
 

@@ -28,8 +28,8 @@ class Phrase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One movement or feeling.
 
     `lines`: keyframe lines that show it equally well. The others are ways to say it, `{their}` for a possessive: `do`
-    a verb phrase in its base form, `see` words without a verb, `clause` in the present tense, `be` after "is". What has
-    a side is worded for the right one.
+    a verb phrase in its base form, with a `+` before each verb but the first ("nod and +smile"), `see` words without a
+    verb, `clause` in the present tense, `be` after "is". What has a side is worded for the right one.
     """
 
     lines: tuple[str, ...]
@@ -272,7 +272,7 @@ _TOGETHER: tuple[tuple[tuple[str, ...], dict[int, tuple[str, ...]]], ...] = (
     }),
     (("clause",), {2: ("{a} and {b}", "{a} while {b}"), 3: ("{a}, {b} and {c}", "{a}, {b} while {c}")}),
     (("do", "see"), {2: ("{who} {does_a}, {b}",)}),
-    (("clause", "see"), {2: ("{b}; {a}",)}),
+    (("see", "clause"), {2: ("{a}; {b}",)}),
     (("be", "do"), {2: ("{who}, {a}, {does_b}",)}),
 )  # fmt: skip
 """Sentences of phrases at once: the kinds of their wordings (one kind stands for all), and the forms by count."""
@@ -299,9 +299,9 @@ def _fields(who: _Person, words: list[str], adverb: str = "") -> dict[str, str]:
     fields |= {f"{_verb(verb, _HERSELF)}": _verb(verb, who) for verb in _VERBS}
     for letter, some in zip("abc", words, strict=False):
         fields |= {
-            letter: some.replace("{their}", who.their),
-            f"do_{letter}": some.replace("{their}", "your"),
-            f"its_{letter}": some.replace("{their}", "its"),
+            letter: _plain(some, who.their),
+            f"do_{letter}": _plain(some, "your"),
+            f"its_{letter}": _plain(some, "its"),
             f"does_{letter}": _does(some, who),
             f"she_does_{letter}": _does(some, _HERSELF),
             f"he_does_{letter}": _does(some, _HIMSELF),
@@ -337,19 +337,29 @@ def _verb(verb: str, who: _Person) -> str:
 
 
 def _does(words: str, who: _Person) -> str:
-    verb, _, rest = words.replace("{their}", who.their).partition(" ")
-    return f"{_verb(verb, who)} {rest}".strip()
+    return _each_verb(words, who, lambda verb: _verb(verb, who))
 
 
 def _doing(words: str, who: _Person) -> str:
-    verb, _, rest = words.replace("{their}", who.their).partition(" ")
+    return _each_verb(words, who, _with_ing)
+
+
+def _each_verb(words: str, who: _Person, change: Callable[[str], str]) -> str:
+    return re.sub(r"(?:^|\+)([^ ]+)", lambda match: change(match[1]), words.replace("{their}", who.their))
+
+
+def _plain(words: str, their: str) -> str:
+    return words.replace("{their}", their).replace("+", "")
+
+
+def _with_ing(verb: str) -> str:
     if verb.endswith("ie"):
         verb = verb[:-2] + "y"
     elif re.search(r"[^eoy]e$", verb):
         verb = verb[:-1]
     elif re.fullmatch(r"[^aeiou]*(?:qu)?[aeiou][bdglmnprt]", verb):
         verb += verb[-1]
-    return f"{verb}ing {rest}".strip()
+    return f"{verb}ing"
 
 
 def _typed(text: str, rng: random.Random) -> str:

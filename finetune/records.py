@@ -8,7 +8,7 @@ import numpy as np
 
 from kff_live.finetune.scripts import Script
 from kff_live.protocols.channels import LIVELINK, Pose, neutral
-from kff_live.protocols.errors import DecodeError, UserError
+from kff_live.protocols.errors import DecodeError, EncodeError, UserError
 from kff_live.protocols.keyframe_text import format_keyframe, format_keyframeface
 from kff_live.protocols.keyframes import Keyframe
 from kff_live.protocols.prompt import Message, messages
@@ -23,7 +23,10 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def records(script: Script, *, dialect: str, labels: bool = True) -> list[Record]:
-    """The records of a script: one, or one a keyframe in KeyframeFace's dialect."""
+    """The records of a script: one, or one a keyframe in KeyframeFace's dialect.
+
+    There each keyframe is asked for by its description: none where a script has more keyframes than requests.
+    """
     keyframes = script.poses()
     if not labels:
         keyframes = [Keyframe(k.pose, k.way, k.hold, k.easing) for k in keyframes]
@@ -31,9 +34,11 @@ def records(script: Script, *, dialect: str, labels: bool = True) -> list[Record
         script.request(), dialect="keyframeface" if dialect == "keyframeface" else "compact", examples=False
     )
     if dialect == "keyframeface":
+        if len(chats) < len(keyframes):
+            return []
         return [
-            Record(chat, format_keyframeface(keyframe, number=i + 1), script.id)
-            for i, (chat, keyframe) in enumerate(zip(chats, keyframes, strict=False))
+            Record(chat, format_keyframeface(keyframe, number=number), script.id)
+            for number, (chat, keyframe) in enumerate(zip(chats, keyframes, strict=False), 1)
         ]
     write = format_vector if dialect == "vectors" else format_keyframe
     return [Record(chats[0], "".join(map(write, keyframes)), script.id)]
@@ -61,7 +66,10 @@ def parse_vector(line: str) -> Keyframe:
         raise DecodeError(f"{line[:40]!r}: {len(numbers)} numbers, expected {len(LIVELINK)}")
     pose: Pose = neutral()
     pose[:] = np.clip(numbers, -1, 1)
-    return Keyframe(pose, way, hold)
+    try:
+        return Keyframe(pose, way, hold)
+    except EncodeError as error:
+        raise DecodeError(f"{line[:40]!r}: {error}") from None
 
 
 def split(

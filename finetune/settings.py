@@ -65,8 +65,8 @@ class Train(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How `train` works.
 
     `base`: `embedded`, a GGUF file, a Hugging Face folder or name. `start`: the folder of an adapter of that base to
-    go on from, which then says rank and alpha; empty: from nothing. `batch_tokens`: tokens of one optimiser step,
-    padding included. `passes`: times that every record is seen. `checkpoint_minutes`: between resumable states.
+    go on from, which then says rank, alpha and dropout; empty: from nothing. `batch_tokens`: tokens of one optimiser
+    step, padding included. `passes`: times that every record is seen. `checkpoint_minutes`: between resumable states.
     """
 
     base: str = EMBEDDED

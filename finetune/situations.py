@@ -63,6 +63,10 @@ def read_situations(folder: Path) -> dict[str, Feeling]:
             sections = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[str, _Section])
             for name, section in sections.items():
                 feeling = found.setdefault(name, Feeling())
+                if THEN in name and (section.faces or section.mixed):
+                    raise DecodeError(f"{name}: feelings that follow one another have no faces of their own")
+                if section.mixed and feeling.mixed:
+                    raise DecodeError(f"{name}: what is mixed is said twice")
                 feeling.mixed += section.mixed
                 feeling.faces += [_checked(face, name, section.mixed) for face in section.faces]
                 feeling.say += section.say

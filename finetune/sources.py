@@ -1,7 +1,6 @@
 """Other people's data as scripts: KeyframeFace's messages, and takes of a live face with a text to each."""
 
 import re
-from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -11,7 +10,7 @@ from kff_live.converters import takes
 from kff_live.finetune.scripts import MAX_TEXT, Script
 from kff_live.protocols.errors import DecodeError, EncodeError, KffError, UserError
 from kff_live.protocols.frames import Frame, FrameRate
-from kff_live.protocols.keyframe_text import MAX_KEYFRAMES, KeyframeFaceParser, to_json
+from kff_live.protocols.keyframe_text import MAX_KEYFRAMES, ORDINALS, KeyframeFaceParser, to_json
 from kff_live.protocols.keyframes import EYE_ANGLES, Keyframe
 
 _LONGEST = 9.9  # s: the grammar for the model writes times up to 99 tenths
@@ -48,36 +47,45 @@ def read_keyframeface(path: Path) -> tuple[list[Script], list[str]]:
 
     What is wrong reads `FILE:LINE: FIELD: what`.
 
-    Lines that differ only in the keyframe asked for are one script. The format has no time: keyframes get the parser's.
+    Lines that differ only in the keyframe asked for are one script, wherever they stand. The format has no time:
+    keyframes get the parser's.
 
     Raises:
         UserError: the file cannot be read.
     """
-    found: list[tuple[str, int, str, Keyframe]] = []
+    found: dict[str, dict[int, tuple[int, Keyframe]]] = {}
     wrong = []
     for number, line in _lines(path):
         try:
             exchange = msgspec.json.decode(line, type=_Exchange)
-            request, asked, keyframe = _exchange(exchange)
+            request, ordinal, keyframe = _exchange(exchange)
+            if ordinal in (known := found.setdefault(request, {})):
+                raise DecodeError(f"messages: line {known[ordinal][0]} asks for the same keyframe of the same request")
         except (msgspec.DecodeError, DecodeError) as error:
             wrong.append(f"{path.name}:{number}: {error}")
             continue
-        found.append((request, number, asked, keyframe))
+        known[ordinal] = number, keyframe
     scripts = []
-    for request, group in groupby(found, key=lambda item: item[0]):
-        lines = list(group)
+    for request, answers in found.items():
+        lines = [answers[ordinal] for ordinal in sorted(answers)]
+        if len(answers) <= max(answers):
+            missing = next(i for i in range(len(answers)) if i not in answers)
+            wrong.append(
+                f"{path.name}:{lines[-1][0]}: messages: of the same request keyframe {ORDINALS[missing]} is missing"
+            )
+            continue
         fields = dict(_FIELD.findall(request))
         descriptions = tuple(_DESCRIPTION.findall(request))
         text = fields.get("Background", "") or " ".join(descriptions)
         if not text.strip():
-            wrong.append(f"{path.name}:{lines[0][1]}: messages: the request holds neither background nor descriptions")
+            wrong.append(f"{path.name}:{lines[0][0]}: messages: the request holds neither background nor descriptions")
             continue
         scripts.append(
             Script(
-                id=f"{path.stem}-{lines[0][1]}",
+                id=f"{path.stem}-{lines[0][0]}",
                 form="described",
                 text=text[:MAX_TEXT],
-                keyframes=tuple(to_json(writable(keyframe)) for *_, keyframe in lines[:MAX_KEYFRAMES]),
+                keyframes=tuple(to_json(writable(keyframe)) for _, keyframe in lines[:MAX_KEYFRAMES]),
                 background=fields.get("Background", ""),
                 emotion=fields.get("Emotion", ""),
                 descriptions=descriptions,
@@ -86,8 +94,8 @@ def read_keyframeface(path: Path) -> tuple[list[Script], list[str]]:
     return scripts, wrong
 
 
-def _exchange(exchange: _Exchange) -> tuple[str, str, Keyframe]:
-    """The request without the keyframe that it asks for, that keyframe's ordinal, and the answer."""
+def _exchange(exchange: _Exchange) -> tuple[str, int, Keyframe]:
+    """The request without the keyframe that it asks for, which one that is from 0 on, and the answer."""
     said = {message.role: message.content for message in exchange.messages}
     for role in ("user", "assistant"):
         if role not in said:
@@ -95,12 +103,14 @@ def _exchange(exchange: _Exchange) -> tuple[str, str, Keyframe]:
     asked = _ASKED.search(said["user"])
     if asked is None:
         raise DecodeError("messages: the request does not end with the keyframe that it asks for")
+    if asked[1].lower() not in ORDINALS:
+        raise DecodeError(f"messages: Keyframe {asked[1]} is asked for: expected one of {', '.join(ORDINALS)}")
     parser = KeyframeFaceParser()
     keyframes = parser.feed(said["assistant"])
     parser.close()
     if parser.errors or len(keyframes) != 1:
         raise DecodeError(f"messages: the answer: {parser.errors[0] if parser.errors else 'expected one keyframe'}")
-    return said["user"][: asked.start()], asked[1], keyframes[0]
+    return said["user"][: asked.start()], ORDINALS.index(asked[1].lower()), keyframes[0]
 
 
 def read_takes(path: Path, *, error: float) -> tuple[list[Script], list[str], list[str]]:

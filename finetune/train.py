@@ -51,24 +51,29 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     plan = list(batches(examples, settings.train, share))
 
     bare = _with_adapter(settings.train)
-    # A state that is no cache of keys and values (Mamba's) cannot be handed to every row of a batch.
-    shared = 0 if bare.get_base_model()._is_stateful else shared_tokens([*examples, *held_out])
+    shared = shared_tokens([*examples, *held_out]) if _can_share(bare) else 0
     optimizer = torch.optim.AdamW(
         [p for p in bare.parameters() if p.requires_grad],
         lr=settings.train.learning_rate,
         weight_decay=settings.train.weight_decay,
     )
     model, optimizer = accelerator.prepare(AnswerLoss(bare), optimizer)
+    if not plan:
+        raise UserError(f"{records / 'train.jsonl'}: {len(examples)} records are too few for {share[1]} processes")
     out.mkdir(parents=True, exist_ok=True)
     (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
 
     state = out / "state.pt"
-    made_of = hashlib.sha256(msgspec.json.encode(settings) + (records / "train.jsonl").read_bytes())
+    # What decides the result; how it is exported, with how many threads and how often it is saved does not.
+    deciding = msgspec.structs.replace(settings.train, threads=0, checkpoint_minutes=0.0)
+    made_of = hashlib.sha256(msgspec.json.encode((deciding, share[1])) + (records / "train.jsonl").read_bytes())
     if settings.train.start and (weights := Path(settings.train.start) / "adapter_model.safetensors").is_file():
         made_of.update(weights.read_bytes())
     step = _resume(state, bare, optimizer, made_of.hexdigest())
+    if step == 0:  # weights of an earlier training must not pass for what these settings made
+        (out / "adapter_model.safetensors").unlink(missing_ok=True)
     losses: dict[str, float] = {}
-    saved = time.monotonic()
+    saved = time.perf_counter()
     for step in range(step, len(plan)):  # noqa: B020 - it goes on from the step that was saved
         rate = learning_rate(settings.train, step, len(plan))
         for group in optimizer.param_groups:
@@ -76,7 +81,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         model.train()
         # By the step, so that dropout goes on after a resume as it would have without.
         torch.manual_seed(random.Random(f"{settings.train.seed} {step} {share[0]}").getrandbits(63))
-        started = time.monotonic()
+        started = time.perf_counter()
         loss = model(**collate([examples[i] for i in plan[step]], shared, _pad(tokenizer), accelerator.device))
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(model.parameters(), 1.0)
@@ -84,15 +89,17 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         optimizer.zero_grad()
         count = sum(len(examples[i][0]) + len(examples[i][1]) for i in plan[step])
         losses["loss"] = float(loss.detach())
-        losses["tokens/s"] = count * accelerator.num_processes / (time.monotonic() - started)
+        losses["tokens/s"] = count * accelerator.num_processes / (time.perf_counter() - started)
         last = step + 1 == len(plan)
-        if accelerator.is_main_process and (last or time.monotonic() - saved > settings.train.checkpoint_minutes * 60):
+        if accelerator.is_main_process and (
+            last or time.perf_counter() - saved >= settings.train.checkpoint_minutes * 60
+        ):
             if held_out:
                 losses["validation"] = held_out_loss(bare, held_out, shared, _pad(tokenizer), accelerator.device)
             _save_state(state, bare, optimizer, step + 1, made_of.hexdigest())
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": step + 1, "steps": len(plan), **losses}) + "\n")
-            saved = time.monotonic()
+            saved = time.perf_counter()
         if accelerator.is_main_process:
             progress(step + 1, len(plan), losses)
     accelerator.wait_for_everyone()
@@ -136,6 +143,15 @@ def shared_tokens(examples: list[Example]) -> int:
     prompts = [prompt[:-1] for prompt, _ in examples]
     ends = zip(min(prompts), max(prompts), strict=False)  # what lies between them in order begins as both do
     return sum(1 for _ in takewhile(lambda both: both[0] == both[1], ends))
+
+
+def _can_share(model: Any) -> bool:
+    """Whether what a model keeps of a prompt can be handed to every row of a batch; not so of recurrent states."""
+    causal = model.get_base_model()
+    with torch.no_grad():
+        past = causal.base_model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True)
+    layers = getattr(past.get("past_key_values"), "layers", [])
+    return bool(layers) and all(hasattr(layer, "batch_repeat_interleave") for layer in layers)
 
 
 def collate(examples: list[Example], shared: int, pad: int, device: Any) -> dict[str, Any]:
@@ -204,7 +220,7 @@ class AnswerLoss(torch.nn.Module):
         count = labels.shape[1]
         labelled = labels != IGNORED
         wanted = labels[labelled]
-        if any(getattr(causal.config, name, None) for name in _CHANGES_LOGITS):
+        if any(getattr(causal.config.get_text_config(), name, None) for name in _CHANGES_LOGITS):
             logits = self.model(**inputs, logits_to_keep=count + 1, use_cache=False).logits[:, :-1][labelled]
             return torch.nn.functional.cross_entropy(logits.float(), wanted)
         states = causal.base_model(**inputs, use_cache=False).last_hidden_state[:, -count - 1 : -1][labelled]
@@ -215,8 +231,8 @@ class AnswerLoss(torch.nn.Module):
 
 
 _HEAD_POSITIONS = 128
-_CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Settings of models (Gemma 2, Cohere, Granite) that do more to logits than their head does."""
+_CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Settings of models (Gemma 2, Cohere, Granite, Falcon-H1) that do more to logits than their head does."""
 
 
 def held_out_loss(model: Any, examples: list[Example], shared: int, pad: int, device: Any) -> float:
@@ -256,7 +272,7 @@ def _save_state(file: Path, model: Any, optimizer: Any, step: int, made_of: str)
 
 def _resume(file: Path, model: Any, optimizer: Any, made_of: str) -> int:
     """The step to go on with; 0 when there is nothing to go on from, or it has other settings or records."""
-    saved = torch.load(file, weights_only=True) if file.is_file() else {}
+    saved = torch.load(file, weights_only=True, map_location="cpu") if file.is_file() else {}
     if saved.get("made_of") != made_of:
         return 0
     set_peft_model_state_dict(model, saved["adapter"])

@@ -184,13 +184,18 @@ def named_model(text: str, *, option: str) -> tuple[str, EngineSettings]:
     if match is None:
         raise UserError(f"{option}: {text!r}: expected NAME=MODEL.gguf or NAME=MODEL.gguf:ADAPTER.gguf")
     name, path, adapter = match.groups()
-    return name, engine_settings(path, adapter=adapter or "")
+    settings = engine_settings(path, adapter=adapter or "")
+    for file in filter(None, (settings.path, settings.adapter)):
+        if not Path(file).is_file():
+            raise UserError(f"{option}: {text!r}: there is no file {file}")
+    return name, settings
 
 
 def engine_settings(path: str, *, adapter: str = "", examples: bool = False) -> EngineSettings:
     """A model that answers one text at a time."""
     found = embedded_path() if path == EMBEDDED else Path(path).expanduser()
-    return EngineSettings(str(found), adapter=adapter, sequences=1, examples=examples)
+    found_adapter = str(Path(adapter).expanduser()) if adapter else ""
+    return EngineSettings(str(found), adapter=found_adapter, sequences=1, examples=examples)
 
 
 def _parses(text: str) -> bool:

@@ -31,7 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     say = commands.add_parser(
         "say",
         help="send a text to a running kff-live and print its events",
-        description="Send a text to a running kff-live and print its events, one JSON a line, until the final one.",
+        description="Send a text to a running kff-live and print its events, one JSON a line, until the final one. "
+        "Exit status: 0 when it was acted, 1 when it failed, was cut or was dropped.",
     )
     say.add_argument("text", metavar="TEXT", help="what the face is to act on; '-' reads standard input")
     say.add_argument("--url", default="ws://127.0.0.1:8765", help="of the runtime (default %(default)s)")
@@ -52,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     render.add_argument("text", metavar="TEXT", nargs="?", help="what the face is to act on")
     what = render.add_mutually_exclusive_group()
-    what.add_argument("--batch", metavar="FILE.jsonl", help='lines {"id", "text", "background"?, "emotion"?}')
+    what.add_argument(
+        "--batch", metavar="FILE.jsonl", help='lines {"id", "text", "background"?, "emotion"?, "descriptions"?}'
+    )
     what.add_argument("--keyframes", metavar="FILE", help="render keyframe text, without a model")
     render.add_argument("-o", "--output", metavar="PATH", help="the CSV; with --batch a folder, one <id>.csv each")
     render.add_argument("--background", default="", metavar="TEXT", help="the situation the text is said in")

@@ -84,7 +84,17 @@ def test_things_at_once_are_one_keyframe_with_both() -> None:
     for script in at_once:
         (keyframe,) = script.poses()
         assert keyframe.pose[PUCKER] > 0.5 and max(keyframe.pose[list(WINK)]) > 0.5
-        assert set(keyframe.label.split(", ")) <= {"kiss", "right eye shut", "left eye shut"}
+        label = keyframe.label.split(", ")
+        assert set(label) <= {"kiss", "right eye shut", "left eye shut"}
+        text = script.text.lower()
+        kiss, wink = re.search("kiss|purse", text), re.search("wink|eye", text)
+        if kiss and wink:  # no letter was mistyped
+            assert (label[0] == "kiss") == (kiss.start() < wink.start()), script.text
+
+
+def test_three_things_at_once_come_often_enough_to_be_learned() -> None:
+    labels = [script.poses()[0].label for script in compose(read_phrases(PHRASES), 1000, 1) if script.form == "nuance"]
+    assert sum(label.count(",") == 2 for label in labels) > 80
 
 
 def test_a_named_side_is_the_side_that_moves() -> None:
@@ -125,6 +135,7 @@ def test_an_adverb_changes_level_or_time() -> None:
         ("stick out {their} tongue", "sticks out her tongue", "sticking out her tongue"),
         ("purse {their} lips", "purses her lips", "pursing her lips"),
         ("grin", "grins", "grinning"),
+        ("close {their} eyes and +smile", "closes her eyes and smiles", "closing her eyes and smiling"),
         ("widen {their} eyes", "widens her eyes", "widening her eyes"),
         ("cry", "cries", "crying"),
         ("lie low", "lies low", "lying low"),
@@ -171,4 +182,10 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 def test_mistyping_changes_one_letter() -> None:
     rng = random.Random(3)
-    assert {variation.misspelt("pursed", rng) for _ in range(50)} - {"pursed"}
+    found = {variation.misspelt("pursed", rng) for _ in range(50)} - {"pursed"}
+    assert len(found) > 5
+    for word in found:
+        swapped = {"pursed"[:i] + "pursed"[i + 1] + "pursed"[i] + "pursed"[i + 2 :] for i in range(5)}
+        doubled = {"pursed"[: i + 1] + "pursed"[i:] for i in range(6)}
+        dropped = {"pursed"[:i] + "pursed"[i + 1 :] for i in range(6)}
+        assert word in swapped | doubled | dropped

@@ -102,6 +102,7 @@ def test_feelings_follow_one_another_and_mix(tmp_path: Path) -> None:
         ('[joy]\nsays = ["yay"]', r"a\.toml.*says"),
         ('[joy]\nsay = ["yay"]', r"joy: joy has no face"),
         (GOOD + '["joy > hope"]\nsay = ["yay, maybe"]', r"joy > hope: hope has no face"),
+        (GOOD + '["joy > joy"]\nfaces = ["joy: 3+14 smile8 cheek5"]', r"joy > joy: .*no faces of their own"),
         ('[gladness]\nmixed = ["joy", "pain"]\nfaces = ["pain: 3+14 browdown5"]', r"gladness: .*joy shows none of"),
         (GOOD.replace("joy]", "joie]"), r"a\.toml: joie: .*feelings: joie not known"),
         (GOOD.replace("smile8 cheek5", "frown8"), r"a\.toml: joy: .*joy shows none of"),

@@ -85,7 +85,11 @@ def test_from_scripts_to_a_face_that_moves(
     ("words", "said"),
     [
         (["export", "nowhere"], "nowhere: there is no such folder"),
-        (["export", ".", "--prompts", "-1"], "not an adapter of peft"),
+        (["export", "."], "not an adapter of peft"),
+        (["export", ".", "--prompts", "-1"], "--prompts: -1 is less than 0"),
+        (["build", "--adapter-only", "--quantization", "Q8_0"], "--quantization: an adapter by itself"),
+        (["evaluate", "--model", "x=none.gguf"], "--model: 'x=none.gguf': there is no file none.gguf"),
+        (["evaluate", "--vectors", "x=embedded:none.gguf"], "there is no file none.gguf"),
         (["evaluate", "--model", "m.gguf"], "--model: 'm.gguf': expected NAME="),
         (["evaluate"], "test_scripts.jsonl"),
         (["evaluate", "--limit", "0"], "--limit: 0"),
@@ -94,7 +98,7 @@ def test_from_scripts_to_a_face_that_moves(
         (["prepare", "--settings", "bad.toml"], "data.scripts: expected `str`"),
         (
             ["build", "--settings", "good.toml", "--settings", "other.toml"],
-            "must be the same where shares",
+            "must be the same where shares are kept out",
         ),
         (["lint", "none.jsonl"], "none.jsonl: expected a .jsonl file or a folder"),
     ],

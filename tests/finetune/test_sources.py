@@ -46,9 +46,28 @@ def test_the_lines_of_one_request_are_one_script(tmp_path: Path) -> None:
     assert [keyframe.pose for keyframe in script.keyframes] == [{"EyeLookDownLeft": 0.5}, {"MouthSmileLeft": 0.7}]
 
 
+def test_the_lines_of_a_request_may_stand_in_any_order(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    other = exchange("One", {"JawOpen": 0.3}).replace("A student waits.", "A teacher waits.")
+    file.write_text(exchange("Two", {"MouthSmileLeft": 0.68}) + other + exchange("One", {"EyeLookDownLeft": 0.52}))
+    scripts, wrong = read_keyframeface(file)
+    assert wrong == []
+    found = {script.text: [keyframe.pose for keyframe in script.keyframes] for script in scripts}
+    assert found["A student waits."] == [{"EyeLookDownLeft": 0.5}, {"MouthSmileLeft": 0.7}]
+    assert found["A teacher waits."] == [{"JawOpen": 0.3}]
+
+
+def test_a_keyframe_without_those_before_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text(exchange("Two", {"MouthSmileLeft": 0.68}))
+    assert read_keyframeface(file) == ([], ["data.jsonl:1: messages: of the same request keyframe one is missing"])
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        (exchange("One", {"JawOpen": 0.4}), "line 1 asks for the same keyframe of the same request"),
+        (exchange("Twelve", {"JawOpen": 0.4}), "Keyframe Twelve is asked for: expected one of one, two"),
         (exchange("One", None), "none of the role 'assistant'"),
         (exchange("One", {"MouthGrin": 0.5}), "'MouthGrin' is not a channel"),
         (exchange("One", "no JSON at all"), "expected one keyframe"),
