@@ -42,7 +42,10 @@ def prepare(data: Data, out: Path, *, base: str = EMBEDDED, report: Callable[[st
     if data.forbidden:
         training = _apart(training, forbidden, base, report)
     for part, scripts in zip(PARTS, (training, validation, test), strict=True):
-        made = [record for script in scripts for record in records(script, dialect=data.dialect, labels=data.labels)]
+        found = [records(script, dialect=data.dialect, labels=data.labels) for script in scripts]
+        if without := found.count([]):
+            report(f"{part}: {without} scripts left out: they have more keyframes than descriptions to ask for them by")
+        made = [record for some in found for record in some]
         write_records(out / f"{part}.jsonl", made)
         counts[part] = len(made)
     write_scripts(out / "test_scripts.jsonl", test)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from kff_live.finetune.agreement import Agreement, agreement, engine, greedy
+from kff_live.finetune.agreement import Agreement, agreement, check_words, engine, greedy
 from kff_live.finetune.base import load_model, rendered, token_ids
 from kff_live.finetune.export import Adapter, export, trained_with
 from kff_live.finetune.gguf_files import write_adapter, write_model
@@ -104,6 +104,14 @@ def test_an_adapter_alone_says_the_same_beside_its_base(
     assert result == Agreement(4, 1.0, 1.0, 1.0)
     assert said(base, asked, tokenizer) == [record.answer for record in small_records[:4]]
     assert said(base, asked, tokenizer, out) == [record.answer for record in asked]
+
+
+def test_an_answer_may_be_longer_than_the_runtime_lets_a_text_be(
+    bases: Tiny, small_records: list[Record], tokenizer: Any
+) -> None:
+    long = msgspec.structs.replace(small_records[0], answer="smile " * 1000)
+    with engine(bases("llama")) as opened:
+        check_words(bases("llama"), opened, tokenizer, [long])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from kff_live.finetune.settings import Data
 from kff_live.finetune.writers import asked_text
 from kff_live.protocols.channels import COUNT
 from kff_live.protocols.errors import ConfigError, DecodeError, UserError
-from kff_live.protocols.keyframe_text import DIALECTS, parse_line
+from kff_live.protocols.keyframe_text import DIALECTS, parse_line, to_json
 
 Write = Callable[[list[Script]], Data]
 
@@ -47,6 +47,26 @@ def test_the_answer_is_the_scripts_keyframes(scripts: list[Script]) -> None:
     assert ":" not in bare.answer
 
 
+def test_keyframeface_asks_for_a_keyframe_by_its_description(
+    scripts: list[Script], written: Write, tmp_path: Path
+) -> None:
+    def script(id: str, text: str, *lines: str, descriptions: tuple[str, ...] = ()) -> Script:
+        keyframes = tuple(to_json(parse_line(line)) for line in lines)
+        return Script(id, "sequence", text, keyframes, descriptions=descriptions)
+
+    bare = script("a", "He frowns, and at last he grins.", "frown: 4+6 frown7", "grin: 4+6 smile7")
+    assert records(bare, dialect="keyframeface") == []
+    described = script(
+        "b", "A long wait.", "gloom: 5+6 frown6", "joy: 5+6 smile8", descriptions=("A frown.", "A grin.")
+    )
+    one, two = records(described, dialect="keyframeface")
+    assert "MouthFrownLeft" in one.answer and "MouthSmileLeft" in two.answer
+    said: list[str] = []
+    prepare(msgspec.structs.replace(written([bare, described, *scripts]), test=0.0, validation=0.0,
+                                    dialect="keyframeface"), tmp_path, report=said.append)  # fmt: skip
+    assert any(re.match(r"train: \d+ scripts left out", line) for line in said)
+
+
 def test_bare_numbers_come_back() -> None:
     keyframe = parse_line("3+12 smileL7 jaw10 yaw-4")
     line = format_vector(keyframe)
@@ -56,7 +76,13 @@ def test_bare_numbers_come_back() -> None:
     np.testing.assert_array_equal(back.pose, keyframe.pose)
 
 
-@pytest.mark.parametrize("line", ["", "3+4", "3 " + "0 " * COUNT, "3+4 " + "0 " * (COUNT + 1), "3+4 x" + " 0" * 60])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "3+4", "3 " + "0 " * COUNT, "3+4 " + "0 " * (COUNT + 1), "3+4 x" + " 0" * 60, "150+20" + " 0" * COUNT,
+        "-5+3" + " 0" * COUNT,
+    ],
+)  # fmt: skip
 def test_what_is_no_line_of_bare_numbers_is_refused(line: str) -> None:
     with pytest.raises(DecodeError):
         parse_vector(line)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from kff_live.finetune.base import base_source, end_id, load_model, prompt_ids
 from kff_live.finetune.records import Record, write_records
-from kff_live.finetune.settings import Settings, Train
+from kff_live.finetune.settings import Export, Settings, Train
 from kff_live.finetune.train import (
     IGNORED,
     AnswerLoss,
@@ -101,6 +101,26 @@ def test_a_run_with_other_settings_or_records_starts_over(
         write_records(records / "train.jsonl", small_records[1:9])
     train(wanted, records, tmp_path / "out", progress=lambda step, of, seen: steps.append(step))
     assert steps[0] == 1
+
+
+def test_what_decides_nothing_does_not_start_a_run_over_and_old_weights_do_not_pass_for_new(
+    tiny: Tiny, records: Path, tmp_path: Path
+) -> None:
+    def stop(step: int, of: int, seen: dict[str, float]) -> None:
+        if step == 3:
+            raise Stopped
+
+    out = tmp_path / "out"
+    with pytest.raises(Stopped):
+        train(settings(tiny("llama")), records, out, progress=stop)
+    again: list[int] = []
+    other = msgspec.structs.replace(settings(tiny("llama"), threads=1), export=Export(prompts=0))
+    train(other, records, out, progress=lambda step, of, seen: again.append(step))
+    assert again[0] == 4
+    assert (out / "adapter_model.safetensors").exists()
+    with pytest.raises(Stopped):
+        train(settings(tiny("llama"), seed=2), records, out, progress=stop)
+    assert not (out / "adapter_model.safetensors").exists()
 
 
 def test_a_run_goes_on_from_an_adapter(tiny: Tiny, records: Path, tmp_path: Path) -> None:
