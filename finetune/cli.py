@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "build",
         help="prepare, train and export, one after the other",
         description="From scripts to a GGUF. Stopped, it goes on where it was. Without --settings: the recipe of the "
-        "adapter that comes with kff-live; on two CPU cores that takes some three hours.",
+        "adapter that comes with kff-live; on two CPU cores that takes some five hours.",
     )
     build.add_argument(
         "folder",

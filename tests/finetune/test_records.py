@@ -54,7 +54,7 @@ def test_keyframeface_asks_for_a_keyframe_by_its_description(
         keyframes = tuple(to_json(parse_line(line)) for line in lines)
         return Script(id, "sequence", text, keyframes, descriptions=descriptions)
 
-    bare = script("a", "He frowns, and at last he grins.", "frown: 4+6 frown7", "grin: 4+6 smile7")
+    bare = script("a", "Old Juri scowls at the bill, until the waiter winks.", "frown: 4+6 frown7", "grin: 4+6 smile7")
     assert records(bare, dialect="keyframeface") == []
     described = script(
         "b", "A long wait.", "gloom: 5+6 frown6", "joy: 5+6 smile8", descriptions=("A frown.", "A grin.")
