@@ -145,6 +145,10 @@ def evaluate(
     """
     asked = [(*named_model(text, option="--model"), False) for text in models]
     asked += [(*named_model(text, option="--vectors"), True) for text in vectors]
+    for name, settings, _ in asked:
+        for file in filter(None, (settings.path, settings.adapter)):
+            if not Path(file).is_file():
+                raise UserError(f"{name}: there is no file {file}")
     scripts, wrong = read_scripts(records / "test_scripts.jsonl")
     if wrong or not scripts:
         raise UserError(f"{records}: {wrong[0] if wrong else 'test_scripts.jsonl holds no scripts'}")

@@ -178,17 +178,13 @@ def named_model(text: str, *, option: str) -> tuple[str, EngineSettings]:
     """Name and settings of `NAME=PATH.gguf` or `NAME=PATH.gguf:ADAPTER.gguf`; the path may be `embedded`.
 
     Raises:
-        UserError: it is neither, or a file is missing; the message begins with `option`.
+        UserError: it is neither; the message begins with `option`.
     """
     match = _NAMED.fullmatch(text)
     if match is None:
         raise UserError(f"{option}: {text!r}: expected NAME=MODEL.gguf or NAME=MODEL.gguf:ADAPTER.gguf")
     name, path, adapter = match.groups()
-    settings = engine_settings(path, adapter=adapter or "")
-    for file in filter(None, (settings.path, settings.adapter)):
-        if not Path(file).is_file():
-            raise UserError(f"{option}: {text!r}: there is no file {file}")
-    return name, settings
+    return name, engine_settings(path, adapter=adapter or "")
 
 
 def engine_settings(path: str, *, adapter: str = "", examples: bool = False) -> EngineSettings:

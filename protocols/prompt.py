@@ -5,6 +5,7 @@ that a chat line which contains `<|im_end|>` stays text; all structure comes fro
 """
 
 import re
+import unicodedata
 
 import msgspec
 from jinja2 import TemplateError
@@ -64,7 +65,8 @@ def messages(request: PromptInput, *, dialect: str = "compact", examples: bool =
     """The chats that ask for `request`: one for `compact`, one a keyframe for `keyframeface`.
 
     `examples` explains the notation and shows the few worked examples that an untrained model needs; a model that was
-    trained on it, and keyframeface's own models, take none. What is shouted reaches a trained model as `unshouted`.
+    trained on it, and keyframeface's own models, take none. A text reaches a trained model in plain words: what is
+    shouted as `unshouted`, emoji as `named`.
     """
     if dialect == "keyframeface":
         return [_keyframeface(request, i) for i in range(min(len(request.descriptions) or 1, len(_ORDINALS)))]
@@ -72,7 +74,7 @@ def messages(request: PromptInput, *, dialect: str = "compact", examples: bool =
     if examples:
         for text, answer in _EXAMPLES:
             chat += [Message("user", [(text, False)]), Message("assistant", [(answer, False)])]
-    pieces: Prompt = [(request.text if examples else unshouted(request.text), True)]
+    pieces: Prompt = [(request.text if examples else named(unshouted(request.text)), True)]
     for title, value in (("Background", request.background), ("Emotion", request.emotion)):
         if value:
             pieces += [(f"\n{title}: ", False), (value, True)]
@@ -92,6 +94,33 @@ def unshouted(text: str) -> str:
 
 
 _LETTER = re.compile(r"[^\W\d_]")
+
+
+def named(text: str) -> str:
+    """A text with its emoji in words, each in the place where it stands first, and up to four of them.
+
+    A small model knows what "(face with rolling eyes)" means, of bytes that are seldom in a text it does not. The words
+    are the names that Unicode gives; what has none stays as it is.
+    """
+    found: list[str] = []
+
+    def name(match: re.Match[str]) -> str:
+        known = unicodedata.name(match[0][0], "").lower()
+        if not known:
+            return match[0]
+        words = re.sub(r"^(heavy |black |white )+", "", known) if match[0][0] < "\U0001f000" else known
+        if words in found or len(found) == _NAMED:
+            return ""
+        found.append(words)
+        return f" ({words}) "
+
+    said = _EMOJI.sub(name, text)
+    return re.sub(r" {2,}", " ", said).strip() if said != text else text
+
+
+_NAMED = 4
+_EMOJI = re.compile("[\u2600-\u27bf\U0001f300-\U0001faff](?:[\ufe0e\ufe0f\u200d]|[\U0001f3fb-\U0001f3ff])*")
+"""A symbol with what alters its looks or its skin."""
 
 
 def _keyframeface(request: PromptInput, number: int) -> list[Message]:

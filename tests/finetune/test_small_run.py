@@ -88,7 +88,7 @@ def test_from_scripts_to_a_face_that_moves(
         (["export", "."], "not an adapter of peft"),
         (["export", ".", "--prompts", "-1"], "--prompts: -1 is less than 0"),
         (["build", "--adapter-only", "--quantization", "Q8_0"], "--quantization: an adapter by itself"),
-        (["evaluate", "--model", "x=none.gguf"], "--model: 'x=none.gguf': there is no file none.gguf"),
+        (["evaluate", "--model", "x=none.gguf"], "x: there is no file none.gguf"),
         (["evaluate", "--vectors", "x=embedded:none.gguf"], "there is no file none.gguf"),
         (["evaluate", "--model", "m.gguf"], "--model: 'm.gguf': expected NAME="),
         (["evaluate"], "test_scripts.jsonl"),
