@@ -31,6 +31,7 @@ from kff_live.finetune.writers import (
 from kff_live.protocols.errors import UserError
 from kff_live.protocols.keyframe_text import DIALECTS
 from kff_live.protocols.prompt import PromptInput
+from kff_live.runtime.model.choice import check_gguf
 
 HZ = 10
 """Poses a second at which motions are compared."""
@@ -147,8 +148,7 @@ def evaluate(
     asked += [(*named_model(text, option="--vectors"), True) for text in vectors]
     for name, settings, _ in asked:
         for file in filter(None, (settings.path, settings.adapter)):
-            if not Path(file).is_file():
-                raise UserError(f"{name}: there is no file {file}")
+            check_gguf(name, Path(file))
     scripts, wrong = read_scripts(records / "test_scripts.jsonl")
     if wrong or not scripts:
         raise UserError(f"{records}: {wrong[0] if wrong else 'test_scripts.jsonl holds no scripts'}")

@@ -54,7 +54,7 @@ def engine_settings(model: Llama) -> EngineSettings:
     adapter = _adapter(model)
     for key, file in (("path", path), ("adapter", adapter)):
         if file is not None:
-            _check_gguf(f"model.{key}", file)
+            check_gguf(f"model.{key}", file)
     merge = adapter == ADAPTER and model.adapter_scale == 1.0
     return EngineSettings(
         path=str(path.absolute()),
@@ -71,7 +71,12 @@ def engine_settings(model: Llama) -> EngineSettings:
     )
 
 
-def _check_gguf(key: str, path: Path) -> None:
+def check_gguf(key: str, path: Path) -> None:
+    """That a file is there and is a GGUF.
+
+    Raises:
+        UserError: it is not; the message begins with `key`.
+    """
     try:
         with path.open("rb") as file:
             magic = file.read(len(_MAGIC))
