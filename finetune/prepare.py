@@ -93,7 +93,7 @@ def _generated(data: Data) -> list[Script]:
     """What phrases and situations make."""
     found = compose(read_phrases(PHRASES), data.composed, data.seed) if data.composed else []
     if data.situations:
-        acted = act(read_situations(SITUATIONS), data.seed)
+        acted = act(read_situations(SITUATIONS, data.situation_files), data.seed)
         found += random.Random(f"{data.seed} which").sample(acted, min(data.situations, len(acted)))
     return found
 

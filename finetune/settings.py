@@ -41,7 +41,8 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     thinned out to within `take_error` of every frame. `forbidden`: a file of texts that must not be trained on besides
     those of BLIND, one a line, as text or as JSON with `text`. `variations`: generated records for each script, beside
     the script itself. `composed`, `situations`: at most so many scripts composed of plain wordings (phrases.py), and
-    of lines by feeling (situations.py), for training only.
+    of lines by feeling (situations.py), for training only. `situation_files`: the files of situations/ (without .toml)
+    whose lines are taken; empty: all.
     `validation` and `test`: shares of the scripts that are kept out. `limit`: scripts to train on; 0: all.
     """
 
@@ -55,6 +56,7 @@ class Data(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     variations: Annotated[int, msgspec.Meta(ge=0, le=20)] = 2
     composed: Count = 0
     situations: Count = 0
+    situation_files: tuple[str, ...] = ()
     validation: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.03
     test: Annotated[float, msgspec.Meta(ge=0, le=0.4)] = 0.05
     limit: Count = 0

@@ -6,6 +6,7 @@ section is a feeling, two or three that follow one another ("hope > relief"), or
 
 import random
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,14 +51,19 @@ class Feeling:
     tell: list[str] = field(default_factory=list)
 
 
-def read_situations(folder: Path) -> dict[str, Feeling]:
-    """The sections of a folder's *.toml by name.
+def read_situations(folder: Path, files: Sequence[str] = ()) -> dict[str, Feeling]:
+    """The sections of a folder's *.toml by name, with the faces of all and the texts of `files` (named without .toml).
+
+    Without `files`, the texts of all.
 
     Raises:
-        UserError: a file cannot be read, a feeling is unknown or has no face, or a face is not keyframe text or against
-            the rules of anatomy.py; the message names it.
+        UserError: a file is not there or cannot be read, a feeling is unknown or has no face, or a face is not keyframe
+            text or against the rules of anatomy.py; the message names it.
     """
     found: dict[str, Feeling] = {}
+    for name in files:
+        if not (folder / f"{name}.toml").is_file():
+            raise UserError(f"data.situation_files: there is no {name}.toml in {folder}")
     for path in sorted(folder.glob("*.toml")):
         try:
             sections = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), dict[str, _Section])
@@ -68,9 +74,10 @@ def read_situations(folder: Path) -> dict[str, Feeling]:
                 if section.mixed and feeling.mixed:
                     raise DecodeError(f"{name}: what is mixed is said twice")
                 feeling.mixed += section.mixed
-                feeling.faces += [_checked(face, name, section.mixed) for face in section.faces]
-                feeling.say += section.say
-                feeling.tell += section.tell
+                feeling.faces += [_checked(face, name, feeling.mixed) for face in section.faces]
+                if not files or path.stem in files:
+                    feeling.say += section.say
+                    feeling.tell += section.tell
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError, DecodeError) as error:
             raise UserError(f"{path}: {error}") from None
     if not found:

@@ -75,6 +75,14 @@ def test_files_are_read_together(tmp_path: Path) -> None:
     ]
 
 
+def test_the_lines_of_some_files_with_the_faces_of_all(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").write_text('[joy]\nsay = ["woo"]')
+    assert [(s.text, len(s.keyframes)) for s in act(read_situations(tmp_path, ["b"]), 1)] == [("woo", 2)]
+    with pytest.raises(UserError, match=r"data\.situation_files: there is no c\.toml in "):
+        read_situations(tmp_path, ["b", "c"])
+
+
 def test_feelings_follow_one_another_and_mix(tmp_path: Path) -> None:
     long = '"grief: 9+9 browinner8\\ntears: 9+9 frown6 browinner8\\nmore: 9+9 frown8 browinner8"'
     (tmp_path / "a.toml").write_text(
