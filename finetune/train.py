@@ -38,6 +38,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
 
     Returns: the last losses by name; none where nothing was left to do.
     """
+    if settings.train.start_weight and not settings.train.start:
+        raise UserError(f"train.start_weight: {settings.train.start_weight} needs train.start")
     accelerator = Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
     if settings.train.threads:
         torch.set_num_threads(settings.train.threads)
@@ -51,6 +53,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     plan = list(batches(examples, settings.train, share))
 
     bare = _with_adapter(settings.train)
+    started_from = {name: p.detach().clone() for name, p in bare.named_parameters() if p.requires_grad}
     shared = shared_tokens([*examples, *held_out]) if _can_share(bare) else 0
     optimizer = torch.optim.AdamW(
         [p for p in bare.parameters() if p.requires_grad],
@@ -64,8 +67,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     (out / "settings.json").write_bytes(msgspec.json.format(msgspec.json.encode(settings), indent=2))
 
     state = out / "state.pt"
-    # What decides the result; how it is exported, with how many threads and how often it is saved does not.
-    deciding = msgspec.structs.replace(settings.train, threads=0, checkpoint_minutes=0.0)
+    # What decides the steps; threads, how often they are saved, and what is mixed with their result do not.
+    deciding = msgspec.structs.replace(settings.train, threads=0, checkpoint_minutes=0.0, start_weight=0.0)
     made_of = hashlib.sha256(msgspec.json.encode((deciding, share[1])) + (records / "train.jsonl").read_bytes())
     if settings.train.start and (weights := Path(settings.train.start) / "adapter_model.safetensors").is_file():
         made_of.update(weights.read_bytes())
@@ -104,6 +107,10 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
             progress(step + 1, len(plan), losses)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        with torch.no_grad():
+            for name, p in bare.named_parameters():
+                if p.requires_grad:
+                    p.lerp_(started_from[name].to(p.device), settings.train.start_weight)
         bare.peft_config["default"].base_model_name_or_path = settings.train.base
         bare.save_pretrained(out, save_embedding_layers=False)
         tokenizer.save_pretrained(out)

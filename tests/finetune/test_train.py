@@ -139,6 +139,24 @@ def test_a_run_goes_on_from_an_adapter(tiny: Tiny, records: Path, tmp_path: Path
         train(settings(tiny("llama"), start="nowhere"), records, tmp_path / "not", progress=print)
 
 
+def test_a_share_of_what_a_run_went_on_from_stays(tiny: Tiny, records: Path, tmp_path: Path) -> None:
+    def weights(name: str, **changes: Any) -> dict[str, Any]:
+        train(settings(tiny("llama"), learning_rate=0.01, **changes), records, tmp_path / name, progress=print)
+        return load_file(tmp_path / name / "adapter_model.safetensors")
+
+    before = weights("first")
+    start = str(tmp_path / "first")
+    trained = weights("second", start=start)
+    mean = weights("mean", start=start, start_weight=0.25)
+    for name, value in mean.items():
+        torch.testing.assert_close(value, 0.25 * before[name] + 0.75 * trained[name], rtol=0, atol=1e-6)
+    assert any(bool((value != trained[name]).any()) for name, value in mean.items())
+    again = weights("mean", start=start)  # no step over again: only what is written differs
+    assert all(bool((value == trained[name]).all()) for name, value in again.items())
+    with pytest.raises(UserError, match=r"train\.start_weight: 0\.25 needs train\.start"):
+        weights("none", start_weight=0.25)
+
+
 def test_what_a_run_leaves(tiny: Tiny, records: Path, tmp_path: Path) -> None:
     wanted = settings(tiny("llama"), passes=1.0)
     train(wanted, records, tmp_path / "out", progress=lambda step, of, seen: None)
