@@ -69,8 +69,8 @@ class Train(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     `base`: `embedded`, a GGUF file, a Hugging Face folder or name. `start`: the folder of an adapter of that base to
     go on from, which then says rank, alpha and dropout; empty: from nothing. `start_weight`: the share of `start` in
     the weights that are written, beside what was trained: a mean of both forgets less (Wortsman et al., "Robust
-    fine-tuning of zero-shot models", 2022). `batch_tokens`: tokens of one optimiser step, padding included. `passes`: times that
-    every record is seen. `checkpoint_minutes`: between resumable states.
+    fine-tuning of zero-shot models", 2022). `batch_tokens`: tokens of one optimiser step, padding included. `passes`:
+    times that every record is seen. `checkpoint_minutes`: between resumable states.
     """
 
     base: str = EMBEDDED
