@@ -144,7 +144,8 @@ def evaluate(
     Raises:
         UserError: an option is wrong, or a file cannot be read.
     """
-    asked = [(*named_model(text, option="--model"), False) for text in models]
+    asked = [] if prompted == NONE else [("prompted base", engine_settings(prompted, examples=True), False)]
+    asked += [(*named_model(text, option="--model"), False) for text in models]
     asked += [(*named_model(text, option="--vectors"), True) for text in vectors]
     for name, settings, _ in asked:
         for file in filter(None, (settings.path, settings.adapter)):
@@ -164,8 +165,6 @@ def evaluate(
         ("still face", nullcontext(Still())),
         ("nearest training text", nullcontext(Retrieval(training))),
     ]
-    if prompted != NONE:
-        writers.append(("prompted base", model(engine_settings(prompted, examples=True))))
     writers += [(name, model(settings, vectors=bare)) for name, settings, bare in asked]
     rows = [evaluation.truth()]
     for name, opened in writers:

@@ -54,7 +54,7 @@ class Feeling:
 def read_situations(folder: Path, files: Sequence[str] = ()) -> dict[str, Feeling]:
     """The sections of a folder's *.toml by name, with the faces of all and the texts of `files` (named without .toml).
 
-    Without `files`, the texts of all.
+    Without `files`, the texts of all. What a section mixes is said once, in the first of its files by name.
 
     Raises:
         UserError: a file is not there or cannot be read, a feeling is unknown or has no face, or a face is not keyframe

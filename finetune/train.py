@@ -53,13 +53,10 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     plan = list(batches(examples, settings.train, share))
 
     bare = _with_adapter(settings.train)
-    started_from = {name: p.detach().clone() for name, p in bare.named_parameters() if p.requires_grad}
+    weights = [p for p in bare.parameters() if p.requires_grad]
+    started_from = [p.detach().clone() for p in weights]
     shared = shared_tokens([*examples, *held_out]) if _can_share(bare) else 0
-    optimizer = torch.optim.AdamW(
-        [p for p in bare.parameters() if p.requires_grad],
-        lr=settings.train.learning_rate,
-        weight_decay=settings.train.weight_decay,
-    )
+    optimizer = torch.optim.AdamW(weights, lr=settings.train.learning_rate, weight_decay=settings.train.weight_decay)
     model, optimizer = accelerator.prepare(AnswerLoss(bare), optimizer)
     if not plan:
         raise UserError(f"{records / 'train.jsonl'}: {len(examples)} records are too few for {share[1]} processes")
@@ -70,8 +67,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     # What decides the steps; threads, how often they are saved, and what is mixed with their result do not.
     deciding = msgspec.structs.replace(settings.train, threads=0, checkpoint_minutes=0.0, start_weight=0.0)
     made_of = hashlib.sha256(msgspec.json.encode((deciding, share[1])) + (records / "train.jsonl").read_bytes())
-    if settings.train.start and (weights := Path(settings.train.start) / "adapter_model.safetensors").is_file():
-        made_of.update(weights.read_bytes())
+    if settings.train.start and (start := Path(settings.train.start) / "adapter_model.safetensors").is_file():
+        made_of.update(start.read_bytes())
     step = _resume(state, bare, optimizer, made_of.hexdigest())
     if step == 0:  # weights of an earlier training must not pass for what these settings made
         (out / "adapter_model.safetensors").unlink(missing_ok=True)
@@ -108,9 +105,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         with torch.no_grad():
-            for name, p in bare.named_parameters():
-                if p.requires_grad:
-                    p.lerp_(started_from[name].to(p.device), settings.train.start_weight)
+            for trained, before in zip(weights, started_from, strict=True):
+                trained.lerp_(before.to(trained.device), settings.train.start_weight)
         bare.peft_config["default"].base_model_name_or_path = settings.train.base
         bare.save_pretrained(out, save_embedding_layers=False)
         tokenizer.save_pretrained(out)

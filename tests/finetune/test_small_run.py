@@ -90,6 +90,7 @@ def test_from_scripts_to_a_face_that_moves(
         (["build", "--adapter-only", "--quantization", "Q8_0"], "--quantization: an adapter by itself"),
         (["evaluate", "--model", "x=none.gguf"], "x: none.gguf: No such file or directory; give the path"),
         (["evaluate", "--vectors", "x=embedded:none.gguf"], "x: none.gguf: No such file or directory; give the path"),
+        (["evaluate", "--prompted", "none.gguf"], "prompted base: none.gguf: No such file or directory; give the path"),
         (["evaluate", "--model", "m.gguf"], "--model: 'm.gguf': expected NAME="),
         (["evaluate"], "test_scripts.jsonl"),
         (["evaluate", "--limit", "0"], "--limit: 0"),
