@@ -97,7 +97,8 @@ def export(
         model = adapter.on(model)
         progress("writing", 0, 1)
         if alone:
-            write_adapter(model, new)
+            own = trained_with(adapter.folder)
+            write_adapter(model, new, round_to=own.train.round_to if own else "")
             model = model.merge_and_unload()
         else:
             model = model.merge_and_unload()

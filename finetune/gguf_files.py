@@ -14,6 +14,7 @@ import numpy as np
 from peft import get_peft_model_state_dict
 
 from kff_live.protocols.errors import UserError
+from kff_live.runtime.model.merging import ROUND_TO
 
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
@@ -57,11 +58,12 @@ def _quantize(source: Path, out: Path, quantization: str) -> None:
         raise UserError(f"llama.cpp cannot write this model in {quantization}: {LOG.tail() or 'no reason given'}")
 
 
-def write_adapter(model: Any, out: Path) -> None:
+def write_adapter(model: Any, out: Path, *, round_to: str = "") -> None:
     """The LoRA of a peft model as llama.cpp's convert_lora_to_gguf.py writes it, in f16, to be loaded beside the base.
 
     The converter's own class for the model renames and permutes B as it does the weight itself: rows of the product
-    are rows of B (for Llama-type models those of q and k are in another order), and A stays as it is.
+    are rows of B (for Llama-type models those of q and k are in another order), and A stays as it is. `round_to`: what
+    the training expects of who merges it (settings.py), said in the file under ROUND_TO where it is anything.
 
     Raises:
         UserError: the adapter is more than plain LoRA on linear layers, or the converter does not know the model.
@@ -79,6 +81,8 @@ def write_adapter(model: Any, out: Path) -> None:
         writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(alpha))
         writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+        if round_to:
+            writer.add_string(ROUND_TO, round_to)
         for module in modules:
             a, b = (tensors[module + side].float().cpu() for side in (_A, _B))
             # llama.cpp scales by alpha / rank; what a layer has beyond that (patterns, rsLoRA) goes into B.

@@ -24,7 +24,7 @@ SITUATIONS = Path(__file__).parent / "situations"
 SHIPPED = tuple(Path(__file__).parent / f"shipped-{stage}.toml" for stage in (1, 2, 3, 4))
 """The settings of the adapter that comes with kff-live: four trainings, each going on from the one before."""
 
-Quantization = Literal["Q4_K_M", "Q8_0", "F16"]
+Quantization = Literal["Q4_K_M", "Q4_0", "Q8_0", "F16"]
 """What a model can be written in, in llama.cpp's words."""
 
 NONE = "none"
@@ -69,13 +69,16 @@ class Train(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     `base`: `embedded`, a GGUF file, a Hugging Face folder or name. `start`: the folder of an adapter of that base to
     go on from, which then says rank, alpha and dropout; empty: from nothing. `start_weight`: the share of `start` in
     the weights that are written, beside what was trained: a mean of both forgets less (Wortsman et al., "Robust
-    fine-tuning of zero-shot models", 2022). `batch_tokens`: tokens of one optimiser step, padding included. `passes`:
-    times that every record is seen. `checkpoint_minutes`: between resumable states.
+    fine-tuning of zero-shot models", 2022). `round_to`: how the matrices will be rounded once they are merged with the
+    adapter, so that what is trained is right for them (rounding.py); empty: they are not. `batch_tokens`: tokens of one
+    optimiser step, padding included. `passes`: times that every record is seen. `checkpoint_minutes`: between resumable
+    states.
     """
 
     base: str = EMBEDDED
     start: str = ""
     start_weight: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    round_to: Literal["", "Q4_0", "Q8_0"] = ""
     rank: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
     alpha: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 32
     dropout: Annotated[float, msgspec.Meta(ge=0, le=0.9)] = 0.0

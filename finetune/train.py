@@ -17,6 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 
 from kff_live.finetune.base import end_id, load_model, load_tokenizer, prompt_ids
 from kff_live.finetune.records import Record, read_records
+from kff_live.finetune.rounding import ROUND_STEPS, Rounding
 from kff_live.finetune.settings import Settings, Train
 from kff_live.protocols.errors import UserError
 
@@ -55,6 +56,7 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
     bare = _with_adapter(settings.train)
     weights = [p for p in bare.parameters() if p.requires_grad]
     started_from = [p.detach().clone() for p in weights]
+    rounding = Rounding(bare, settings.train.round_to) if settings.train.round_to else None
     shared = shared_tokens([*examples, *held_out]) if _can_share(bare) else 0
     optimizer = torch.optim.AdamW(weights, lr=settings.train.learning_rate, weight_decay=settings.train.weight_decay)
     model, optimizer = accelerator.prepare(AnswerLoss(bare), optimizer)
@@ -79,6 +81,8 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         for group in optimizer.param_groups:
             group["lr"] = rate
         model.train()
+        if rounding and step % ROUND_STEPS == 0:
+            rounding.renew()
         # By the step, so that dropout goes on after a resume as it would have without.
         torch.manual_seed(random.Random(f"{settings.train.seed} {step} {share[0]}").getrandbits(63))
         started = time.perf_counter()
@@ -91,9 +95,10 @@ def train(settings: Settings, records: Path, out: Path, *, progress: Progress) -
         losses["loss"] = float(loss.detach())
         losses["tokens/s"] = count * accelerator.num_processes / (time.perf_counter() - started)
         last = step + 1 == len(plan)
-        if accelerator.is_main_process and (
-            last or time.perf_counter() - saved >= settings.train.checkpoint_minutes * 60
-        ):
+        due = time.perf_counter() - saved >= settings.train.checkpoint_minutes * 60
+        if rounding:  # so that what goes on from there is rounded as it would have been
+            due = due and (step + 1) % ROUND_STEPS == 0
+        if accelerator.is_main_process and (last or due):
             if held_out:
                 losses["validation"] = held_out_loss(bare, held_out, shared, _pad(tokenizer), accelerator.device)
             _save_state(state, bare, optimizer, step + 1, made_of.hexdigest())

@@ -21,7 +21,12 @@ from kff_live.protocols.errors import UserError
 from kff_live.runtime.model.generator_wire import EngineSettings
 
 KEPT_SECONDS = 30 * 86_400.0
-"""A merged model takes 145 MB; one that was not used for so long goes when another is made."""
+"""A merged model takes some 100 MB; one that was not used for so long goes when another is made."""
+
+ROUND_TO = "kff.round_to"
+"""The key of an adapter's file that says how the matrices which it changes are to be rounded, as its training knew."""
+
+_FORMS = (Type.Q4_0.name, Type.Q8_0.name)
 
 Progress = Callable[[float], None]
 """Called with the share that is done, 0 to 1."""
@@ -40,7 +45,9 @@ def prepared(settings: EngineSettings, *, progress: Progress = lambda share: Non
 
 
 def merged(base: Path, adapter: Path, folder: Path, *, progress: Progress = lambda share: None) -> Path:
-    """The path of `base` with `adapter` merged, as Q8_0; made unless `folder` has it whole.
+    """The path of `base` with `adapter` merged; made unless `folder` has it whole.
+
+    What the adapter changes is written as the adapter's ROUND_TO says, the rest of the matrices as Q8_0.
 
     The name holds a hash of both files, and beside it lies the hash of the result, so that another model, another
     adapter or a damaged file is noticed and it is made anew. It is put in place at once. What other adapters made is
@@ -105,11 +112,12 @@ def _merge(base: Path, adapter: Path, out: Path, progress: Progress) -> None:
             continue
         weights = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         change = changes.take(tensor.name)
+        form = Type.Q8_0
         if change is not None:
             if change.shape != weights.shape:
                 raise UserError(f"{adapter}: {tensor.name} is {change.shape}, the model's {weights.shape}")
-            weights = weights + change
-        writer.add_tensor(tensor.name, gguf.quants.quantize(weights, Type.Q8_0), raw_dtype=Type.Q8_0)
+            weights, form = weights + change, changes.form
+        writer.add_tensor(tensor.name, gguf.quants.quantize(weights, form), raw_dtype=form)
     if changes.left:
         raise UserError(f"{adapter}: the model has no {changes.left[0]}")
     writer.write_header_to_file()
@@ -120,12 +128,16 @@ def _merge(base: Path, adapter: Path, out: Path, progress: Progress) -> None:
 
 
 class _Adapter:
-    """A LoRA in GGUF form, as the change of each weight."""
+    """A LoRA in GGUF form, as the change of each weight; `form`: what they are to be written as."""
 
     def __init__(self, path: Path) -> None:
         reader = GGUFReader(path)
         if "adapter.lora.alpha" not in reader.fields:
             raise UserError(f"{path}: not a LoRA adapter")
+        form = _text(reader, ROUND_TO) if ROUND_TO in reader.fields else Type.Q8_0.name
+        if form not in _FORMS:
+            raise UserError(f"{path}: {ROUND_TO} is {form!r}; expected one of {', '.join(_FORMS)}")
+        self.form = Type[form]
         self._alpha = float(reader.fields["adapter.lora.alpha"].contents())
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
 

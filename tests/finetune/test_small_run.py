@@ -40,15 +40,15 @@ def test_from_scripts_to_a_face_that_moves(
     write_scripts(tmp_path / "scripts.jsonl", scripts)
     (tmp_path / "small.toml").write_text(
         "[data]\nscripts = 'scripts.jsonl'\nvariations = 1\ncomposed = 8\ntest = 0.3\n"
-        f"[train]\nbase = '{tiny('llama')}'\nrank = 4\nbatch_tokens = 256\npasses = 1\nthreads = 1\n"
-        "[export]\nquantization = 'Q8_0'\nprompts = 2\n"
+        f"[train]\nbase = '{tiny('llama')}'\nrank = 4\nbatch_tokens = 256\npasses = 1\nthreads = 1\nround_to = 'Q4_0'\n"
+        "[export]\nquantization = 'Q4_0'\nprompts = 2\n"
     )
     finetune("lint", "scripts.jsonl")
     finetune("prepare", "--settings", "small.toml")
     finetune("train", "--settings", "small.toml")
     printed = finetune("export")
     assert printed.startswith("2 prompts: ")
-    assert gguf.GGUFReader(tmp_path / "model.gguf").fields["general.file_type"].contents() == 7  # Q8_0
+    assert gguf.GGUFReader(tmp_path / "model.gguf").fields["general.file_type"].contents() == 2  # Q4_0
     table = finetune(
         "evaluate", "--settings", "small.toml", "--model", "small=model.gguf", "--vectors", "numbers=model.gguf",
         "--prompted", "none", "--limit", "3",

@@ -5,13 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import msgspec
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear
 from safetensors.torch import load_file
 
 from kff_live.finetune.base import base_source, end_id, load_model, prompt_ids
 from kff_live.finetune.records import Record, write_records
+from kff_live.finetune.rounding import Rounding
 from kff_live.finetune.settings import Export, Settings, Train
 from kff_live.finetune.train import (
     IGNORED,
@@ -47,8 +51,12 @@ class Stopped(Exception):
     """What ends a run in the middle."""
 
 
-def test_a_stopped_run_ends_as_one_that_was_never_stopped(tiny: Tiny, records: Path, tmp_path: Path) -> None:
-    wanted = settings(tiny("llama"))
+@pytest.mark.parametrize(("round_to", "first"), [("", 4), ("Q4_0", 3)])  # it is rounded anew, and saved, at each second
+def test_a_stopped_run_ends_as_one_that_was_never_stopped(
+    tiny: Tiny, records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, round_to: str, first: int
+) -> None:
+    monkeypatch.setattr("kff_live.finetune.train.ROUND_STEPS", 2)
+    wanted = settings(tiny("llama"), round_to=round_to)
     steps: list[int] = []
     whole = train(wanted, records, tmp_path / "whole", progress=lambda step, of, seen: steps.append(of - step))
     assert steps == list(range(len(steps)))[::-1]
@@ -63,7 +71,7 @@ def test_a_stopped_run_ends_as_one_that_was_never_stopped(tiny: Tiny, records: P
     assert not (tmp_path / "two" / "adapter_model.safetensors").exists()
     again: list[int] = []
     resumed = train(wanted, records, tmp_path / "two", progress=lambda step, of, seen: again.append(step))
-    assert again == list(range(4, len(steps) + 1))
+    assert again == list(range(first, len(steps) + 1))
     one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "two"))
     assert one.keys() == two.keys()
     for name in one:
@@ -155,6 +163,39 @@ def test_a_share_of_what_a_run_went_on_from_stays(tiny: Tiny, records: Path, tmp
     assert all(bool((value == trained[name]).all()) for name, value in again.items())
     with pytest.raises(UserError, match=r"train\.start_weight: 0\.25 needs train\.start"):
         weights("none", start_weight=0.25)
+
+
+def test_base_and_adapter_add_up_to_what_is_written(tiny: Tiny) -> None:
+    config = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(load_model(str(tiny("llama")), torch.float32), config)
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear)]
+    merged = [layer.base_layer.weight.detach() + layer.get_delta_weight("default").detach() for layer in layers]
+    Rounding(model, "Q4_0").renew()
+    assert layers
+    for layer, weights in zip(layers, merged, strict=True):
+        four = gguf.quants.quantize(weights.numpy(), gguf.GGMLQuantizationType.Q4_0)
+        expected = torch.from_numpy(gguf.quants.dequantize(four, gguf.GGMLQuantizationType.Q4_0))
+        sum_now = layer.base_layer.weight + layer.get_delta_weight("default")
+        torch.testing.assert_close(sum_now, expected, rtol=0, atol=1e-6)
+        assert not torch.equal(expected, weights)
+
+
+def test_what_is_trained_is_what_it_will_be_when_rounded(
+    tiny: Tiny, tokenizer: Any, small_records: list[Record], records: Path, tmp_path: Path
+) -> None:
+    train(settings(tiny("llama"), learning_rate=0.05, passes=4.0), records, tmp_path / "first", progress=print)
+    start = str(tmp_path / "first")
+    still = settings(tiny("llama"), start=start, learning_rate=1e-7, round_to="Q4_0")
+    known = train(still, records, tmp_path / "then", progress=print)["validation"]
+    model = PeftModel.from_pretrained(load_model(str(tiny("llama")), torch.float32), start).merge_and_unload()
+    held_out = [encode(tokenizer, small_records[8])]
+    exact = held_out_loss(model, held_out, 0, 0, torch.device("cpu"))
+    for module in model.model.modules():
+        if isinstance(module, torch.nn.Linear):
+            four = gguf.quants.quantize(module.weight.detach().numpy(), gguf.GGMLQuantizationType.Q4_0)
+            module.weight.data = torch.from_numpy(gguf.quants.dequantize(four, gguf.GGMLQuantizationType.Q4_0))
+    rounded = held_out_loss(model, held_out, 0, 0, torch.device("cpu"))
+    assert abs(known - rounded) < 0.5 * abs(known - exact)  # the rest is bfloat16
 
 
 def test_what_a_run_leaves(tiny: Tiny, records: Path, tmp_path: Path) -> None:

@@ -26,12 +26,14 @@ def random(*shape: int) -> Array:
     return RANDOM.standard_normal(shape, dtype=np.float32)
 
 
-def write(path: Path, tensors: dict[str, Array], *, alpha: float | None = None) -> Path:
+def write(path: Path, tensors: dict[str, Array], *, alpha: float | None = None, round_to: str = "") -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     if alpha is not None:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", alpha)
+    if round_to:
+        writer.add_string("kff.round_to", round_to)
     writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
     for name, data in tensors.items():
         writer.add_tensor(name, data)
@@ -53,9 +55,9 @@ def base(tmp_path: Path, weights: Array) -> Path:
     return write(tmp_path / "base.gguf", tensors)
 
 
-def lora(path: Path, *, name: str = WEIGHT, rows: int = ROWS) -> tuple[Path, Array, Array]:
+def lora(path: Path, *, name: str = WEIGHT, rows: int = ROWS, round_to: str = "") -> tuple[Path, Array, Array]:
     a, b = random(RANK, COLUMNS), random(rows, RANK)
-    return write(path, {f"{name}.lora_a": a, f"{name}.lora_b": b}, alpha=ALPHA), a, b
+    return write(path, {f"{name}.lora_a": a, f"{name}.lora_b": b}, alpha=ALPHA, round_to=round_to), a, b
 
 
 def tensors_of(path: Path) -> dict[str, Array]:
@@ -73,6 +75,24 @@ def test_each_weight_gets_its_change_and_no_other(tmp_path: Path, base: Path, we
     assert gguf.GGUFReader(merged(base, adapter, tmp_path / "cache")).fields["tokenizer.ggml.tokens"].contents() == [
         "a", "b"
     ]  # fmt: skip
+
+
+def test_what_an_adapter_changes_is_rounded_as_its_training_knew(tmp_path: Path, base: Path, weights: Array) -> None:
+    adapter, a, b = lora(tmp_path / "lora.gguf", round_to="Q4_0")
+    found = {tensor.name: tensor for tensor in gguf.GGUFReader(merged(base, adapter, tmp_path / "cache")).tensors}
+    four, eight = gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0
+    assert (found[WEIGHT].tensor_type, found["blk.0.ffn_up.weight"].tensor_type) == (four, eight)
+    expected = (weights + ALPHA / RANK * (b @ a)).reshape(-1, 32)
+    off = np.abs(gguf.quants.dequantize(found[WEIGHT].data, four).reshape(-1, 32) - expected)
+    # Of a block's 32 the largest stands at -8 steps, and what lies on the other side is cut at 7.
+    assert (off <= 1.01 * np.abs(expected).max(1, keepdims=True) / 8).all()
+    assert off.max() > np.abs(expected).max() / 127  # no finer than four bits
+
+
+def test_a_rounding_that_nobody_knows_is_refused(tmp_path: Path, base: Path) -> None:
+    adapter, *_ = lora(tmp_path / "lora.gguf", round_to="Q3_7")
+    with pytest.raises(UserError, match=r"kff\.round_to is 'Q3_7'; expected one of Q4_0, Q8_0"):
+        merged(base, adapter, tmp_path / "cache")
 
 
 def test_it_is_made_once(tmp_path: Path, base: Path) -> None:
