@@ -3,7 +3,7 @@
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -220,14 +220,13 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     records = _compared(options, wanted, options.records)
     out = options.output or Path("adapter.gguf" if options.adapter_only else "model.gguf")
     with progress_bar(console) as bar:
-        task: Any = bar.add_task("export", total=None, note="")
         agreement = export.export(
             adapter,
             out,
             records,
             quantization=options.quantization or wanted.quantization,
             alone=options.adapter_only,
-            progress=lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+            progress=_part_by_part(console, bar, "export"),
         )
     console.print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     if agreement:
@@ -284,7 +283,6 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
     base = settings.load(options.settings).train.base
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar(console) as bar:
-        task: Any = bar.add_task("evaluate", total=None, note="")
         table, figures = evaluate.evaluate(
             options.records,
             base=base,
@@ -293,7 +291,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> int:
             prompted=options.prompted,
             expressions=options.expressions,
             limit=options.limit,
-            progress=lambda what, done, of: bar.update(task, description=what, completed=done, total=of),
+            progress=_part_by_part(console, bar, "evaluate"),
         )
     print(table, end="")  # noqa: T201 - standard output is the data
     for suffix, data in ((".md", table.encode()), (".json", figures)):
@@ -328,6 +326,21 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
     )
+
+
+def _part_by_part(console: Console, bar: Progress, command: str) -> Callable[[str, int, int], None]:
+    """What shows how far each part of a command is: in the bar, or by a line a part where there is no terminal."""
+    task = bar.add_task(command, total=None, note="")
+    told = ""
+
+    def show(part: str, done: int, of: int) -> None:
+        nonlocal told
+        bar.update(task, description=part, completed=done, total=of)
+        if not console.is_terminal and part != told:
+            console.print(f"{command}: {part}", highlight=False, soft_wrap=True)
+        told = part
+
+    return show
 
 
 _COMMANDS = {
