@@ -21,8 +21,8 @@ PHRASES = Path(__file__).parent / "phrases"
 SITUATIONS = Path(__file__).parent / "situations"
 """The lines of each feeling that come with kff-live."""
 
-SHIPPED = tuple(Path(__file__).parent / f"shipped-{stage}.toml" for stage in (1, 2, 3, 4))
-"""The settings of the adapter that comes with kff-live: four trainings, each going on from the one before."""
+SHIPPED = tuple(Path(__file__).parent / f"shipped-{stage}.toml" for stage in range(1, 7))
+"""The settings of the adapter that comes with kff-live: six trainings, each going on from the one before."""
 
 Quantization = Literal["Q4_K_M", "Q4_0", "Q8_0", "F16"]
 """What a model can be written in, in llama.cpp's words."""
