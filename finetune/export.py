@@ -22,10 +22,12 @@ class Adapter:
     """A folder that peft's `save_pretrained` wrote, ours or another's, and the model that it belongs to.
 
     `base`: what is given, else what ours was trained on, else what the adapter's own configuration names.
+    `round_to`: as ours was trained (settings.py).
     """
 
     folder: Path
     base: str
+    round_to: str = ""
 
     @classmethod
     def find(cls, folder: Path, base: str = "") -> "Adapter":
@@ -44,7 +46,7 @@ class Adapter:
         base = base or (own.train.base if own else "") or config.base_model_name_or_path or ""
         if not base:
             raise UserError(f"{folder}: it does not name its base model; give it with --base")
-        return cls(folder, base)
+        return cls(folder, base, own.train.round_to if own else "")
 
     def tokenizer(self) -> Any:
         """The tokenizer that it was trained with: its own where it has one, else that of its base."""
@@ -97,8 +99,7 @@ def export(
         model = adapter.on(model)
         progress("writing", 0, 1)
         if alone:
-            own = trained_with(adapter.folder)
-            write_adapter(model, new, round_to=own.train.round_to if own else "")
+            write_adapter(model, new, round_to=adapter.round_to)
             model = model.merge_and_unload()
         else:
             model = model.merge_and_unload()

@@ -26,13 +26,12 @@ class Rounding:
         block, _ = gguf.GGML_QUANT_SIZES[self._kind]
         layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear)]
         self._layers = [layer for layer in layers if layer.base_layer.weight.shape[1] % block == 0]
-        self._exact = [layer.base_layer.weight.detach().float() for layer in self._layers]
+        self._exact = [layer.base_layer.weight.detach().float().cpu() for layer in self._layers]
 
     @torch.no_grad()
     def renew(self) -> None:
         """Round by the adapter as it is now."""
         for layer, exact in zip(self._layers, self._exact, strict=True):
-            change = layer.get_delta_weight("default").float()
-            rounded = gguf.quants.quantize((exact + change).cpu().numpy(), self._kind)
-            wanted = torch.from_numpy(gguf.quants.dequantize(rounded, self._kind)).to(change.device)
-            layer.base_layer.weight.copy_(wanted - change)
+            change = layer.get_delta_weight("default").float().cpu()  # the rounding is numpy's, wherever the model is
+            rounded = gguf.quants.quantize((exact + change).numpy(), self._kind)
+            layer.base_layer.weight.copy_(torch.from_numpy(gguf.quants.dequantize(rounded, self._kind)) - change)

@@ -103,7 +103,7 @@ def _merge(base: Path, adapter: Path, out: Path, progress: Progress) -> None:
             writer.add_key_value(
                 field.name, field.contents(), kind, field.types[-1] if kind == GGUFValueType.ARRAY else None
             )
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{changes.form.name}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for i, tensor in enumerate(model.tensors):
         progress(i / len(model.tensors))

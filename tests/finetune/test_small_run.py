@@ -71,6 +71,7 @@ def test_from_scripts_to_a_face_that_moves(
         "build", "--settings", "small.toml", "--settings", "small.toml", "all", "--adapter-only", "--prompts", "0",
         "-o", "adapter.gguf",
     )  # fmt: skip
+    assert gguf.GGUFReader(tmp_path / "adapter.gguf").fields["kff.round_to"].contents() == "Q4_0"
     made = [(tmp_path / "all" / stage / "records" / "train.jsonl").read_bytes() for stage in "12"]
     assert made == [(tmp_path / "records" / "train.jsonl").read_bytes()] * 2
     first, second = (json.loads((tmp_path / "all" / stage / "adapter" / "settings.json").read_text()) for stage in "12")

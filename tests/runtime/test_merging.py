@@ -79,7 +79,9 @@ def test_each_weight_gets_its_change_and_no_other(tmp_path: Path, base: Path, we
 
 def test_what_an_adapter_changes_is_rounded_as_its_training_knew(tmp_path: Path, base: Path, weights: Array) -> None:
     adapter, a, b = lora(tmp_path / "lora.gguf", round_to="Q4_0")
-    found = {tensor.name: tensor for tensor in gguf.GGUFReader(merged(base, adapter, tmp_path / "cache")).tensors}
+    model = gguf.GGUFReader(merged(base, adapter, tmp_path / "cache"))
+    assert model.fields["general.file_type"].contents() == gguf.LlamaFileType.MOSTLY_Q4_0
+    found = {tensor.name: tensor for tensor in model.tensors}
     four, eight = gguf.GGMLQuantizationType.Q4_0, gguf.GGMLQuantizationType.Q8_0
     assert (found[WEIGHT].tensor_type, found["blk.0.ffn_up.weight"].tensor_type) == (four, eight)
     expected = (weights + ALPHA / RANK * (b @ a)).reshape(-1, 32)
